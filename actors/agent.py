@@ -1,0 +1,179 @@
+"""The shell every agent lives in: a Ray actor that initialises before it serves, registers, beats and counts.
+
+Three concurrency groups keep it responsive: ``health`` answers pings, ``control`` takes instructions, ``compute``
+works, one question at a time. The constructor returns at once; a thread of the shell initialises, registers with the
+hub and then reports every heartbeat, registering again whenever the hub does not know this life of the agent (the
+hub restarted). When Ray restarts the process the same road is taken again, so state is restored before HEALTHY.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import psutil
+
+from actors.settings import ShellSettings
+from cluster import runtime
+from cluster.errors import SwarmError
+from hive.messages.calculation import PARTICIPANTS, CalculationType, Role
+from hive.messages.health import AgentReport, AgentState, Descriptor
+
+CONCURRENCY_GROUPS = {"health": 1, "control": 2, "compute": 1}
+RETRY_S = 0.1  # pause between tries to initialise or to reach the hub
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who an agent is; the composition root decides it."""
+
+    agent_id: str
+    role: Role
+    critical: bool
+    namespace: str
+    version: str
+    heartbeat_s: float
+
+
+class Agent:
+    """Base of every agent but the hub. A room overrides :meth:`initialise` and adds its own methods."""
+
+    role: ClassVar[Role]
+
+    def __init__(self, identity: Identity, shell: ShellSettings) -> None:
+        self.identity = identity
+        self.shell = shell
+        self._incarnation = secrets.token_hex(8)
+        self._state = AgentState.STARTING
+        self._reason = "initialising"
+        self._lock = threading.Lock()
+        self._answered = 0
+        self._failed = 0
+        self._in_flight = 0
+        self._last_error = ""
+        self._timings_ms: deque[float] = deque(maxlen=shell.timings_kept)
+        self._process = psutil.Process()
+        self._hub: Any = None
+        self._descriptor = Descriptor(
+            agent_id=identity.agent_id,
+            role=identity.role,
+            capabilities=tuple(kind for kind in CalculationType if identity.role in PARTICIPANTS[kind]),
+            version=identity.version,
+            node_id=runtime.node_id(),
+            pid=os.getpid(),
+            incarnation=self._incarnation,
+            critical=identity.critical,
+        )
+        self._own_handle = runtime.own_handle()
+        threading.Thread(target=self._live, name="life", daemon=True).start()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.identity.agent_id})"
+
+    def initialise(self) -> None:
+        """Build or restore the state without which the agent must not serve. Raises until that is possible."""
+
+    def resident_snapshot_id(self) -> str:
+        """Snapshot the resident state was built on, empty where there is none."""
+        return ""
+
+    @runtime.answered_in("health")
+    def ping(self) -> AgentReport:
+        """The agent's own report; answered by a thread that no calculation can hold up."""
+        with self._lock:
+            timings = sorted(self._timings_ms)
+            return AgentReport(
+                agent_id=self.identity.agent_id,
+                incarnation=self._incarnation,
+                state=self._state,
+                reason=self._reason,
+                answered=self._answered,
+                failed=self._failed,
+                in_flight=self._in_flight,
+                last_error=self._last_error,
+                snapshot_id=self.resident_snapshot_id(),
+                compute_p50_ms=_percentile(timings, 0.50),
+                compute_p99_ms=_percentile(timings, 0.99),
+                resident_mib=self._process.memory_info().rss / 2**20,
+            )
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Account for one piece of work: in flight while it lasts, then answered or failed, with its time."""
+        started_ns = time.monotonic_ns()
+        with self._lock:
+            self._in_flight += 1
+        try:
+            yield
+        except BaseException as error:
+            with self._lock:
+                self._failed += 1
+                self._last_error = f"{type(error).__name__}: {error}"
+            raise
+        else:
+            with self._lock:
+                self._answered += 1
+                self._timings_ms.append((time.monotonic_ns() - started_ns) / 1e6)
+        finally:
+            with self._lock:
+                self._in_flight -= 1
+
+    def become(self, state: AgentState, reason: str = "") -> None:
+        """Change the state that heartbeats and pings report."""
+        with self._lock:
+            self._state, self._reason = state, reason
+
+    def ask(self, agent_id: str, call: Callable[[Any], Any], timeout_s: float) -> Any:
+        """Call another agent by name and wait for its answer."""
+        return runtime.wait_for(call(runtime.find_actor(agent_id, self.identity.namespace)), timeout_s)
+
+    def _live(self) -> None:
+        """The agent's life: initialise, then register and beat until the process ends."""
+        self._until_initialised()
+        registered = False
+        while True:
+            try:
+                hub = self._find_hub()
+                if not registered:
+                    registered = runtime.wait_for(hub.register.remote(self._descriptor, [self._own_handle]), 5.0)
+                    if not registered:
+                        return  # parked: the hub is stopping this process
+                registered = runtime.wait_for(hub.heartbeat.remote(self.ping()), 5.0)
+            except (SwarmError, runtime.ActorUnreachable):
+                self._hub, registered = None, False
+            time.sleep(self.identity.heartbeat_s if registered else RETRY_S)
+
+    def _until_initialised(self) -> None:
+        give_up = time.monotonic() + self.shell.start_deadline_s
+        while True:
+            try:
+                self.initialise()
+            except (SwarmError, runtime.ActorUnreachable) as error:
+                late = time.monotonic() > give_up
+                self.become(AgentState.DEGRADED if late else AgentState.STARTING, f"cannot initialise yet: {error}")
+                if late:
+                    return
+                time.sleep(RETRY_S)
+            except Exception:
+                self.become(AgentState.DEGRADED, f"initialisation failed: {traceback.format_exc(limit=3)}")
+                return
+            else:
+                self.become(AgentState.HEALTHY)
+                return
+
+    def _find_hub(self) -> Any:
+        if self._hub is None:
+            self._hub = runtime.find_actor(Role.HUB.value, self.identity.namespace)
+        return self._hub
+
+
+def _percentile(ordered: list[float], share: float) -> float | None:
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None

@@ -1,0 +1,1 @@
+"""The market's agents: market data today, oracle and analyst later."""

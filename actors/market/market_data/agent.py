@@ -1,0 +1,147 @@
+"""The market data agent: the one writer of snapshots. It keeps them on disk, shares them, and names the current one.
+
+Its state is the store on disk: after a restart it opens the store again and shares anew whatever it is asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, ClassVar
+
+from actors.agent import Agent, Identity
+from actors.settings import ShellSettings
+from cluster import runtime
+from cluster.errors import InvalidMarketData, SwarmError, SwarmUnavailable
+from hive.market.settings import MarketSettings
+from hive.market.snapshot import MarketSnapshot, SnapshotHeader
+from hive.market.sources import bundled
+from hive.market.store import SnapshotStore
+from hive.messages.calculation import Role
+
+ANNOUNCE_TIMEOUT_S = 5.0
+
+
+class MarketDataAgent(Agent):
+    """Serves immutable snapshots by id or date, and takes new ones."""
+
+    role: ClassVar[Role] = Role.MARKET_DATA
+
+    def __init__(self, identity: Identity, shell: ShellSettings, settings: MarketSettings, directory: str) -> None:
+        self._settings = settings
+        self._directory = Path(directory)
+        self._store: SnapshotStore | None = None
+        self._headers: OrderedDict[str, SnapshotHeader] = OrderedDict()
+        self._shared: OrderedDict[str, Any] = OrderedDict()
+        self._owner = threading.RLock()
+        super().__init__(identity, shell)
+
+    def initialise(self) -> None:
+        """Open the store; the first time it is empty, so the bundled prices become the current snapshot."""
+        with self._owner:
+            store = SnapshotStore(self._directory, self._settings)
+            current = store.current()
+            if current is None:
+                current = store.save(bundled(self._settings))
+                store.use(current)
+            self._store = store
+            self._header_of(current)
+
+    def resident_snapshot_id(self) -> str:
+        return (self._store.current() or "") if self._store is not None else ""
+
+    @runtime.answered_in("control")
+    def header(self, snapshot_id: str | None, as_of: str | None) -> SnapshotHeader:
+        """Header of the snapshot that is meant: by id or its beginning, cut at a date, or the current one.
+
+        Raises
+        ------
+        UnknownSnapshot
+            No snapshot answers to that.
+        """
+        with self._owner:
+            store = self._opened()
+            identity = store.find(snapshot_id) if snapshot_id is not None else store.current()
+            if identity is None:
+                raise SwarmUnavailable("the market data agent has no current snapshot", "Load one: `swarm data load`")
+            return self._header_of(identity) if as_of is None else self._cut(identity, as_of)
+
+    @runtime.answered_in("control")
+    def share(self, snapshot_id: str) -> list[Any]:
+        """Reference to a snapshot in the object store, in a list so that Ray hands on the reference itself."""
+        with self._owner:
+            return [self._reference(snapshot_id)]
+
+    @runtime.answered_in("control")
+    def add(self, snapshot: MarketSnapshot, make_current: bool) -> SnapshotHeader:
+        """Save a snapshot and, where asked, make it the one that calculations use. Durable before it returns."""
+        with self._owner:
+            store = self._opened()
+            if len(snapshot.returns) < self._settings.min_observations:
+                raise InvalidMarketData(
+                    f"the snapshot has {len(snapshot.returns)} observations",
+                    f"Give at least {self._settings.min_observations}",
+                )
+            identity = store.save(snapshot)
+            self._headers[identity] = SnapshotHeader.of(snapshot, identity)
+            return self._make_current(identity) if make_current else self._headers[identity]
+
+    @runtime.answered_in("control")
+    def use(self, snapshot_id: str) -> SnapshotHeader:
+        """Make a saved snapshot the current one."""
+        with self._owner:
+            return self._make_current(self._opened().find(snapshot_id))
+
+    @runtime.answered_in("control")
+    def headers(self) -> tuple[str, tuple[SnapshotHeader, ...]]:
+        """Id of the current snapshot, and the headers of all saved ones, newest first."""
+        with self._owner:
+            store = self._opened()
+            return store.current() or "", tuple(self._header_of(identity) for identity in store.ids())
+
+    def _make_current(self, identity: str) -> SnapshotHeader:
+        self._opened().use(identity)
+        header = self._header_of(identity)
+        try:
+            self.ask(Role.HUB, lambda hub: hub.announce.remote(header), ANNOUNCE_TIMEOUT_S)
+        except (SwarmError, runtime.ActorUnreachable):
+            pass  # a hub that is gone knows no current snapshot when it returns, and asks
+        return header
+
+    def _cut(self, identity: str, as_of: str) -> SnapshotHeader:
+        snapshot = self._load(identity).until(
+            as_of, min_observations=self._settings.min_observations, volume_days=self._settings.volume_days
+        )
+        cut_id = snapshot.content_id
+        if cut_id != identity:
+            self._opened().save_cut(identity, as_of, cut_id)
+            self._remember(self._headers, cut_id, SnapshotHeader.of(snapshot, cut_id))
+            self._remember(self._shared, cut_id, runtime.share(snapshot))
+        return self._header_of(cut_id)
+
+    def _header_of(self, identity: str) -> SnapshotHeader:
+        if identity not in self._headers:
+            snapshot = self._load(identity)
+            self._remember(self._headers, identity, SnapshotHeader.of(snapshot, identity))
+            self._remember(self._shared, identity, runtime.share(snapshot))
+        return self._headers[identity]
+
+    def _reference(self, identity: str) -> Any:
+        if identity not in self._shared:
+            self._remember(self._shared, identity, runtime.share(self._load(identity)))
+        self._shared.move_to_end(identity)
+        return self._shared[identity]
+
+    def _load(self, identity: str) -> MarketSnapshot:
+        return self._opened().load(identity)
+
+    def _opened(self) -> SnapshotStore:
+        if self._store is None:
+            raise SwarmUnavailable("the market data agent is still opening its store", "Try again shortly")
+        return self._store
+
+    def _remember(self, cache: OrderedDict[str, Any], key: str, value: Any) -> None:
+        cache[key] = value
+        while len(cache) > self._settings.shared_snapshots:
+            cache.popitem(last=False)

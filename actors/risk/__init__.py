@@ -1,0 +1,1 @@
+"""The risk agents: value at risk, stress, correlation, liquidity and portfolio."""

@@ -1,0 +1,154 @@
+"""What the five risk agents share: one snapshot's resident state, and the road from a task to its answers.
+
+A room gives two pure functions: ``rebuild(snapshot) -> state`` and ``answer(state, book, parameters) -> Finding``.
+Everything about Ray, deadlines, caching and failure is here.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+from actors.agent import Agent, Identity
+from actors.settings import ShellSettings
+from cluster import runtime
+from cluster.errors import DeadlineExceeded, SwarmError, SwarmUnavailable
+from hive.market.snapshot import MarketSnapshot
+from hive.messages.calculation import AgentAnswer, AnswerStatus, Parameters, Role, Task
+from hive.messages.codec import digest
+from hive.messages.health import AgentState
+from hive.messages.portfolio import Book, Portfolio, resolve
+from hive.messages.reports import Report
+
+State = TypeVar("State")
+FETCH_TIMEOUT_S = 30.0  # to get a snapshot outside a calculation, which brings its own deadline
+REHEARSED_SYMBOLS = 5  # symbols of the question an agent answers to itself before it serves
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a room's brain returns: its report and what the reader must be told beside it."""
+
+    report: Report
+    warnings: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()
+
+
+class RiskAgent(Agent, Generic[State]):
+    """Base of the five risk agents."""
+
+    role: ClassVar[Role]
+
+    def __init__(self, identity: Identity, shell: ShellSettings, settings: Any) -> None:
+        self.settings = settings
+        self._resident: OrderedDict[str, State] = OrderedDict()
+        self._current_id = ""
+        self._building = threading.Lock()
+        super().__init__(identity, shell)
+
+    def rebuild(self, snapshot: MarketSnapshot) -> State:
+        """Resident state of one snapshot: whatever does not depend on the book."""
+        raise NotImplementedError
+
+    def answer(self, state: State, book: Book, parameters: Parameters) -> Finding:
+        """The brain: a pure function of its inputs."""
+        raise NotImplementedError
+
+    def initialise(self) -> None:
+        """Build the state of the current snapshot and answer one question on it: only then does the agent serve."""
+        header = self.ask(Role.MARKET_DATA, lambda market: market.header.remote(None, None), FETCH_TIMEOUT_S)
+        state = self._build(header.snapshot_id, FETCH_TIMEOUT_S)
+        first = Portfolio.equal_weights(header.symbols[:REHEARSED_SYMBOLS], name="rehearsal")
+        book = resolve(first, symbols=header.symbols, currency=first.currency, last_prices=header.last_prices)
+        self.answer(state, book, Parameters())
+        self._current_id = header.snapshot_id
+
+    def resident_snapshot_id(self) -> str:
+        return self._current_id
+
+    @runtime.answered_in("control")
+    def prepare(self, snapshot_id: str) -> None:
+        """Build the resident state of the new current snapshot before anybody asks for it."""
+        try:
+            self._build(snapshot_id, FETCH_TIMEOUT_S)
+        except SwarmError as error:
+            self.become(AgentState.DEGRADED, f"has no state for snapshot {snapshot_id[:12]}: {error}")
+            raise
+        self._current_id = snapshot_id
+        self.become(AgentState.HEALTHY)
+
+    @runtime.answered_in("compute")
+    def calculate(self, task: Task) -> tuple[AgentAnswer, ...]:
+        """Answer every book of a task; one that cannot be answered fails alone and says why."""
+        remaining_s = (task.deadline_utc_ns - time.time_ns()) / 1e9
+        if remaining_s <= 0:
+            late = f"the deadline had passed {-remaining_s * 1e3:.0f} ms before its turn came"
+            return tuple(self._unanswered(task, AnswerStatus.LATE, late) for _ in task.books)
+        try:
+            state = self._build(task.snapshot_id, remaining_s)
+        except DeadlineExceeded:
+            return tuple(
+                self._unanswered(task, AnswerStatus.LATE, "the snapshot did not arrive in time") for _ in task.books
+            )
+        except (SwarmError, runtime.ActorUnreachable) as error:
+            return tuple(self._unanswered(task, AnswerStatus.FAILED, str(error)) for _ in task.books)
+        return tuple(self._answer_one(task, state, book) for book in task.books)
+
+    def _answer_one(self, task: Task, state: State, book: Book) -> AgentAnswer:
+        started_ns = time.monotonic_ns()
+        try:
+            with self.counted():
+                finding = self.answer(state, book, task.parameters)
+        except Exception as error:
+            reason = str(error) if isinstance(error, SwarmError) else f"{type(error).__name__}: {error}"
+            return self._unanswered(task, AnswerStatus.FAILED, reason)
+        return AgentAnswer(
+            role=self.identity.role,
+            agent_id=self.identity.agent_id,
+            status=AnswerStatus.OK,
+            report=finding.report,
+            elapsed_ns=time.monotonic_ns() - started_ns,
+            snapshot_id=task.snapshot_id,
+            input_hash=digest([book, task.parameters, task.snapshot_id]),
+            seed=task.parameters.seed,
+            warnings=finding.warnings,
+            fallbacks=finding.fallbacks,
+        )
+
+    def _unanswered(self, task: Task, status: AnswerStatus, reason: str) -> AgentAnswer:
+        return AgentAnswer(
+            role=self.identity.role,
+            agent_id=self.identity.agent_id,
+            status=status,
+            reason=reason,
+            snapshot_id=task.snapshot_id,
+            seed=task.parameters.seed,
+        )
+
+    def _build(self, snapshot_id: str, timeout_s: float) -> State:
+        """The resident state of a snapshot, built where it is not resident yet."""
+        with self._building:
+            if snapshot_id in self._resident:
+                self._resident.move_to_end(snapshot_id)
+                return self._resident[snapshot_id]
+            state = self.rebuild(self._fetch(snapshot_id, timeout_s))
+            self._resident[snapshot_id] = state
+            while len(self._resident) > self.shell.resident_snapshots:
+                self._resident.popitem(last=False)
+            return state
+
+    def _fetch(self, snapshot_id: str, timeout_s: float) -> MarketSnapshot:
+        """The snapshot, its arrays views of the object store. A store that lost it is asked for it once more."""
+        give_up = time.monotonic() + timeout_s
+        for _ in range(2):
+            left = max(0.001, give_up - time.monotonic())
+            (reference,) = self.ask(Role.MARKET_DATA, lambda market: market.share.remote(snapshot_id), left)
+            try:
+                snapshot: MarketSnapshot = runtime.wait_for(reference, max(0.001, give_up - time.monotonic()))
+                return snapshot
+            except runtime.ObjectLost:
+                continue
+        raise SwarmUnavailable(f"snapshot {snapshot_id[:12]} was lost from the object store", "Calculate again")

@@ -1,0 +1,1 @@
+"""Correlation: shrunk, exponentially weighted, and whether it has changed."""

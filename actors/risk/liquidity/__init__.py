@@ -1,0 +1,1 @@
+"""Liquidity: days to sell and what selling costs."""

@@ -1,0 +1,145 @@
+"""What it takes to sell a book: days at a share of daily volume, half the spread, and square-root impact.
+
+Cost of selling Q units of a market that trades V a day: spread / 2 + Y s sqrt(Q / V), a fraction of the exposure, with
+s the daily volatility (Barra 1997; Toth et al. 2011). Volumes are what the portfolio or the market data state;
+positions without one are listed as unknown and nothing is assumed for them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from actors.risk.liquidity.settings import LiquiditySettings
+from hive.market.snapshot import MarketSnapshot
+from hive.messages.estimate import Estimate
+from hive.messages.portfolio import Book
+from hive.messages.reports import LiquidityReport, PositionLiquidity
+
+LISTED = 5  # symbols named in a warning
+
+
+@dataclass(frozen=True)
+class Volatilities:
+    """Resident state: daily volatility by symbol."""
+
+    daily: dict[str, float]
+
+
+def rebuild(snapshot: MarketSnapshot, settings: LiquiditySettings) -> Volatilities:
+    recent = snapshot.returns[-settings.volatility_days :]
+    return Volatilities(dict(zip(snapshot.symbols, recent.std(axis=0, ddof=1).tolist(), strict=True)))
+
+
+def assess(state: Volatilities, book: Book, settings: LiquiditySettings) -> tuple[LiquidityReport, tuple[str, ...]]:
+    """Days and cost of selling the book whole, over the positions whose price and volume are known."""
+    if book.value is None:
+        positions = tuple(_unknown(symbol, None, "the portfolio states no value") for symbol in book.symbols)
+        report = LiquidityReport(positions=positions, covered=0.0, estimates=(), profile=())
+        return report, ("the portfolio states no value, so its positions have no size: give `value`",)
+    exposures = book.weights * book.value
+    held = np.abs(exposures) > 0
+    known = held & np.isfinite(book.unit_exposures) & np.isfinite(book.volumes)
+    gross = float(np.abs(exposures).sum())
+    covered = float(np.abs(exposures[known]).sum()) / gross if gross > 0 else 1.0
+
+    share_of_day = np.full(len(exposures), np.nan)  # Q / V: the position in days of the market's whole volume
+    share_of_day[known] = np.abs(exposures[known]) / book.unit_exposures[known] / book.volumes[known]
+    days = share_of_day / settings.participation
+    volatility = np.array([state.daily[symbol] for symbol in book.symbols])
+    half_spread = np.where(np.isfinite(book.spreads), book.spreads / 2, 0.0)
+    impact = volatility * np.sqrt(share_of_day)
+
+    def cost(coefficient: float) -> np.ndarray:
+        return np.asarray(np.abs(exposures) * (half_spread + coefficient * impact))
+
+    costs = cost(settings.impact_coefficient)
+    coefficients = (settings.impact_coefficient, settings.impact_coefficient_low, settings.impact_coefficient_high)
+    report = LiquidityReport(
+        positions=tuple(
+            PositionLiquidity(symbol, float(exposure), float(span), float(price))
+            if ok or not exposure
+            else _unknown(symbol, float(exposure), "no volume or price is known")
+            for symbol, exposure, span, price, ok in zip(
+                book.symbols,
+                exposures,
+                np.where(held, days, 0.0),
+                np.where(held, costs, 0.0),
+                known,
+                strict=True,
+            )
+        ),
+        covered=covered,
+        estimates=_estimates(
+            float(days[known].max()),
+            *(float(cost(y)[known].sum()) for y in coefficients),
+            value=book.value,
+            settings=settings,
+        )
+        if known.any()
+        else (),
+        profile=_profile(np.abs(exposures[known]), days[known], settings) if known.any() else (),
+    )
+    return report, _warnings(book, held, known)
+
+
+def _estimates(
+    slowest_days: float, total: float, low: float, high: float, *, value: float, settings: LiquiditySettings
+) -> tuple[Estimate, ...]:
+    span = f"impact coefficient {settings.impact_coefficient_low:g} to {settings.impact_coefficient_high:g}"
+
+    def cost(unit: str, scale: float) -> Estimate:
+        return Estimate(
+            measure="liquidity_cost",
+            value=total / scale,
+            unit=unit,
+            method_label="square_root_impact",
+            convention="half spread and square-root impact, positions sold apart",
+            samples=settings.volatility_days,
+            lower=low / scale,
+            upper=high / scale,
+            interval_method=span,
+        )
+
+    slowest = Estimate(
+        measure="days_to_liquidate",
+        value=slowest_days,
+        unit="days",
+        method_label="participation",
+        convention=f"slowest position at {settings.participation:.0%} of average daily volume",
+        samples=0,
+        interval_method="none: volumes are stated, not estimated",
+    )
+    return slowest, cost("money", 1.0), cost("fraction", value)
+
+
+def _profile(exposures: np.ndarray, days: np.ndarray, settings: LiquiditySettings) -> tuple[tuple[int, float], ...]:
+    """Share of the covered exposure sold after so many days, every position sold evenly over its days."""
+    return tuple(
+        (span, float((exposures * np.minimum(1.0, span / np.maximum(days, 1e-12))).sum() / exposures.sum()))
+        for span in settings.profile_days
+    )
+
+
+def _warnings(book: Book, held: np.ndarray, known: np.ndarray) -> tuple[str, ...]:
+    warnings = []
+    unknown = [symbol for symbol, gap in zip(book.symbols, held & ~known, strict=True) if gap]
+    if unknown:
+        warnings.append(
+            f"no volume or price is known for {_listed(unknown)}: state average_daily_volume in the portfolio "
+            "or load market data with volumes"
+        )
+    unspread = [s for s, gap in zip(book.symbols, known & ~np.isfinite(book.spreads), strict=True) if gap]
+    if unspread:
+        warnings.append(f"no spread is stated for {_listed(unspread)}: its cost is impact alone")
+    return tuple(warnings)
+
+
+def _listed(symbols: list[str]) -> str:
+    more = len(symbols) - LISTED
+    return ", ".join(symbols[:LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _unknown(symbol: str, exposure: float | None, note: str) -> PositionLiquidity:
+    return PositionLiquidity(symbol=symbol, exposure=exposure, participation_days=None, cost=None, note=note)

@@ -1,0 +1,1 @@
+"""Portfolio: allocations of balanced or least risk."""

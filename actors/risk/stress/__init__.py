@@ -1,0 +1,1 @@
+"""Stress: historical windows, hypothetical moves, factor shocks."""

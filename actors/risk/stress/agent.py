@@ -1,0 +1,21 @@
+"""The stress agent."""
+
+from __future__ import annotations
+
+from actors.risk.agent import Finding, RiskAgent
+from actors.risk.stress import scenarios
+from hive.market.snapshot import MarketSnapshot
+from hive.messages.calculation import Parameters, Role
+from hive.messages.portfolio import Book
+
+
+class StressAgent(RiskAgent[scenarios.Library]):
+    """Losses under history's worst stretches, stated moves and factor shocks."""
+
+    role = Role.STRESS
+
+    def rebuild(self, snapshot: MarketSnapshot) -> scenarios.Library:
+        return scenarios.rebuild(snapshot)
+
+    def answer(self, state: scenarios.Library, book: Book, parameters: Parameters) -> Finding:
+        return Finding(*scenarios.run(state, book, parameters, self.settings))

@@ -1,0 +1,218 @@
+"""Stress scenarios: what named stretches of history, stated moves and factor shocks would cost the book.
+
+Historical windows hold the weights constant, rebalanced daily, and compound from the close of the first date to the
+close of the last. Factor shocks carry a move of the index or of one factor to the book by the slope of an ordinary
+least-squares regression of the book's returns on that factor alone, so that a factor's usual companions move with it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from actors.risk.measures import Z_INTERVAL, book_returns
+from actors.risk.stress.settings import StressSettings
+from cluster.errors import InvalidRequest
+from hive.market.snapshot import FactorPanel, MarketSnapshot
+from hive.messages.calculation import Parameters, Shock
+from hive.messages.estimate import Estimate
+from hive.messages.portfolio import Book
+from hive.messages.reports import Scenario, StressReport
+
+# Peaks and troughs of the S&P 500 closing level around each episode.
+HISTORICAL_WINDOWS = (
+    ("Russian default and LTCM, 1998", "1998-07-17", "1998-08-31"),
+    ("Dot-com bust, 2000-02", "2000-03-24", "2002-10-09"),
+    ("Lehman and after, 2008", "2008-09-12", "2008-11-20"),
+    ("Covid crash, 2020", "2020-02-19", "2020-03-23"),
+    ("Rates bear market, 2022", "2022-01-03", "2022-10-12"),
+)
+
+
+@dataclass(frozen=True)
+class Library:
+    """Resident state: the snapshot's series that scenarios are made of."""
+
+    columns: dict[str, int]
+    base_date: np.datetime64
+    dates: np.ndarray
+    returns: np.ndarray
+    index_name: str
+    index_returns: np.ndarray | None
+    factors: FactorPanel | None
+
+
+def rebuild(snapshot: MarketSnapshot) -> Library:
+    return Library(
+        columns={symbol: column for column, symbol in enumerate(snapshot.symbols)},
+        base_date=np.datetime64(snapshot.base_date, "D"),
+        dates=snapshot.dates,
+        returns=snapshot.returns,
+        index_name=snapshot.index_name,
+        index_returns=snapshot.index_returns,
+        factors=snapshot.factors,
+    )
+
+
+def run(
+    state: Library, book: Book, parameters: Parameters, settings: StressSettings
+) -> tuple[StressReport, tuple[str, ...]]:
+    """Every scenario of the library and of the request, and warnings for those that could not be run.
+
+    Raises
+    ------
+    InvalidRequest
+        A shock names a symbol that the book does not hold, or a window runs backwards.
+    """
+    columns = np.array([state.columns[symbol] for symbol in book.symbols])
+    windows = HISTORICAL_WINDOWS + tuple((f"{start} to {end}", start, end) for start, end in parameters.windows)
+    shocks = tuple(Shock(f"all positions {move:+.0%}", {"*": move}) for move in settings.market_moves)
+    scenarios = [historical_window(state, book, columns, *window) for window in windows]
+    scenarios += [hypothetical(book, shock) for shock in shocks + parameters.shocks]
+    scenarios += factor_shocks(state, book, columns, settings)
+    missing = tuple(f"{s.name}: {s.note}" for s in scenarios if s.loss is None)
+    return StressReport(scenarios=tuple(scenarios)), missing
+
+
+def historical_window(state: Library, book: Book, columns: np.ndarray, name: str, start: str, end: str) -> Scenario:
+    """Loss from the close of ``start`` to the close of ``end``, split exactly over the positions.
+
+    Position i contributes the sum over days of V(t-1) w_i r_i(t), where V is the book's value at the previous close.
+    """
+    first, last = _date(start), _date(end)
+    if first >= last:
+        raise InvalidRequest(f"the window {start} to {end} runs backwards", "Give the earlier date first")
+    if first < state.base_date or last > state.dates[-1]:
+        note = f"outside the snapshot, which covers {state.base_date} to {state.dates[-1]}"
+        return Scenario(name=name, kind="historical", loss=None, contributions={}, note=note)
+    inside = slice(*np.searchsorted(state.dates, [first, last], side="right").tolist())
+    moves = state.returns[inside][:, columns]
+    if len(moves) == 0:
+        return Scenario(name=name, kind="historical", loss=None, contributions={}, note="holds no trading day")
+    value = np.cumprod(1.0 + moves @ book.weights)
+    before = np.concatenate(([1.0], value[:-1]))
+    losses = -(before @ moves) * book.weights
+    benchmark = None
+    if state.index_returns is not None:
+        benchmark = float(1.0 - np.prod(1.0 + state.index_returns[inside]))
+    return Scenario(
+        name=name,
+        kind="historical",
+        loss=_stated(float(1.0 - value[-1]), "historical_window", len(moves), "realised, not estimated"),
+        contributions=_by_symbol(book, losses),
+        note=f"{start} to {end}",
+        benchmark_loss=benchmark,
+        mean_correlation=_window_correlation(moves),
+    )
+
+
+def hypothetical(book: Book, shock: Shock) -> Scenario:
+    """Loss when every named symbol makes its stated move at once."""
+    strangers = sorted(set(shock.moves) - {"*"} - set(book.symbols))
+    if strangers:
+        raise InvalidRequest(
+            f"shock {shock.name!r} moves {strangers[0]}, which the book does not hold", "Name symbols of the portfolio"
+        )
+    moves = np.array([shock.moves.get(symbol, shock.moves.get("*", 0.0)) for symbol in book.symbols])
+    losses = -moves * book.weights
+    return Scenario(
+        name=shock.name,
+        kind="hypothetical",
+        loss=_stated(float(losses.sum()), "hypothetical", 0, "stated, not estimated"),
+        contributions=_by_symbol(book, losses),
+    )
+
+
+def factor_shocks(state: Library, book: Book, columns: np.ndarray, settings: StressSettings) -> list[Scenario]:
+    """Moves of the index and of each factor, carried to the book by its beta."""
+    scenarios = []
+    if state.index_returns is not None:
+        for move in settings.index_moves:
+            name = f"{state.index_name} {move:+.0%}"
+            moves = state.returns[:, columns]
+            scenarios.append(_regression_shock(name, book, moves, state.index_returns, move, settings))
+    if state.factors is not None:
+        _, ours, theirs = np.intersect1d(state.dates, state.factors.dates, assume_unique=True, return_indices=True)
+        moves = state.returns[ours][:, columns]
+        for number, factor in enumerate(state.factors.names):
+            name = f"factor {factor} {settings.factor_move:+.0%}"
+            series = state.factors.returns[theirs, number]
+            scenarios.append(_regression_shock(name, book, moves, series, settings.factor_move, settings))
+    return scenarios
+
+
+def _regression_shock(
+    name: str, book: Book, moves: np.ndarray, factor: np.ndarray, move: float, settings: StressSettings
+) -> Scenario:
+    """Loss = -beta x move, with the interval of beta by White's heteroscedasticity-robust variance (HC0)."""
+    n = len(factor)
+    if n < settings.min_regression_days:
+        note = f"{n} common days are fewer than the {settings.min_regression_days} a beta needs"
+        return Scenario(name=name, kind="factor", loss=None, contributions={}, note=note)
+    centred = factor - factor.mean()
+    square = float(centred @ centred)
+    if square == 0:
+        return Scenario(name=name, kind="factor", loss=None, contributions={}, note="the factor does not move")
+    betas = (centred @ moves) / square
+    beta = float(betas @ book.weights)
+    returns = book_returns(moves, np.arange(len(book.weights)), book.weights)
+    residual = returns - returns.mean() - beta * centred
+    error = math.sqrt(float((centred**2) @ (residual**2))) / square
+    variance = float(((returns - returns.mean()) ** 2).sum())
+    explained = 1.0 - float(residual @ residual) / variance if variance > 0 else 0.0
+    half = Z_INTERVAL * error * abs(move)
+    loss = -beta * move
+    return Scenario(
+        name=name,
+        kind="factor",
+        loss=Estimate(
+            measure="loss",
+            value=loss,
+            unit="fraction",
+            method_label="factor_ols",
+            convention="expected loss given the factor's move; what the factor does not explain is left out",
+            samples=n,
+            lower=loss - half,
+            upper=loss + half,
+            interval_method="normal, HC0 standard error of beta",
+        ),
+        contributions=_by_symbol(book, -betas * book.weights * move),
+        note=f"beta {beta:.2f}, R2 {explained:.0%}",
+    )
+
+
+def _window_correlation(moves: np.ndarray) -> float | None:
+    """Mean pair correlation inside a window; None for one symbol, few days, or a symbol that does not move."""
+    if moves.shape[1] < 2 or len(moves) < 3 or not (moves.std(axis=0) > 0).all():
+        return None
+    correlation = np.corrcoef(moves.T)
+    n = len(correlation)
+    return float((correlation.sum() - n) / (n * (n - 1)))
+
+
+def _stated(loss: float, method_label: str, samples: int, why: str) -> Estimate:
+    return Estimate(
+        measure="loss",
+        value=loss,
+        unit="fraction",
+        method_label=method_label,
+        convention="constant weights",
+        samples=samples,
+        interval_method=f"none: {why}",
+    )
+
+
+def _by_symbol(book: Book, losses: np.ndarray) -> dict[str, float]:
+    return dict(zip(book.symbols, losses.tolist(), strict=True))
+
+
+def _date(text: str) -> np.datetime64:
+    try:
+        date = np.datetime64(text, "D")
+    except ValueError as error:
+        raise InvalidRequest(f"{text!r} is no date", "Give windows as YYYY-MM-DD dates") from error
+    if np.isnat(date):
+        raise InvalidRequest(f"{text!r} is no date", "Give windows as YYYY-MM-DD dates")
+    return date

@@ -1,0 +1,24 @@
+"""Settings that every agent's shell reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Gt
+
+
+@dataclass(frozen=True)
+class ShellSettings:
+    """How an agent lives, whatever it is for."""
+
+    instances: Annotated[int, Ge(1)] = 1
+    """Instances of each risk agent; the hub balances between them."""
+    max_pending_calls: Annotated[int, Ge(1)] = 256
+    """Calls one caller may have waiting at an agent before it is refused."""
+    start_deadline_s: Annotated[float, Gt(0)] = 60.0
+    """How long an agent tries to initialise before it calls itself DEGRADED and goes on trying, seconds."""
+    resident_snapshots: Annotated[int, Ge(1)] = 4
+    """Snapshots an agent keeps its resident state for."""
+    timings_kept: Annotated[int, Ge(1)] = 1000
+    """Answers whose time is remembered for percentiles."""

@@ -1,0 +1,1 @@
+"""Floor 3, the shared mind: messages, market snapshots and the hub."""

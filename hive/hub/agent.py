@@ -1,0 +1,423 @@
+"""The hub actor: one event loop that owns the registry, fans questions out, gathers to the deadline and merges.
+
+It computes nothing itself, so a health sweep is never behind a calculation. Everything it waits for has a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import os
+import random
+import time
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from cluster import runtime
+from cluster.errors import (
+    CalculationIncomplete,
+    DeadlineExceeded,
+    InvalidRequest,
+    Overloaded,
+    SwarmError,
+    SwarmUnavailable,
+)
+from hive.hub.merging import completeness, merge
+from hive.hub.registry import Instance, Registry, RosterEntry, choose, swarm_state
+from hive.hub.settings import HubSettings
+from hive.market.snapshot import SHORT_ID, SnapshotHeader
+from hive.messages.calculation import (
+    AgentAnswer,
+    AnswerStatus,
+    CalculationRequest,
+    CalculationResult,
+    CalculationType,
+    Role,
+    Task,
+)
+from hive.messages.health import (
+    AgentHealth,
+    AgentReport,
+    AgentState,
+    Descriptor,
+    LateAnswer,
+    RolePerformance,
+    SwarmHealth,
+)
+from hive.messages.portfolio import Book, resolve
+
+
+class Hub:
+    """Routes, balances, gathers, merges, and never hides a late answer."""
+
+    def __init__(self, roster: tuple[RosterEntry, ...], settings: HubSettings, version: str, seed: int) -> None:
+        self._settings = settings
+        self._registry = Registry(roster, settings)
+        self._rng = random.Random(seed)
+        self._version = version
+        self._node_id = runtime.node_id()
+        self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        self._current: SnapshotHeader | None = None
+        self._in_flight = 0
+        self._calculations = 0
+        self._late_total = 0
+        self._late: deque[LateAnswer] = deque(maxlen=settings.late_answers_kept)
+        self._changed = asyncio.Event()
+        self._background: set[asyncio.Future[Any]] = set()
+
+    def __repr__(self) -> str:
+        return "Hub(hub)"
+
+    async def register(self, descriptor: Descriptor, handles: list[Any]) -> bool:
+        """Enter an agent into the registry; False when it has died too often and is stopped for good.
+
+        The handle travels in a list: Ray replaces a top-level argument, and must leave this one as it is.
+        """
+        welcome = self._registry.register(descriptor, handles[0], time.monotonic_ns())
+        if not welcome:
+            runtime.kill(handles[0])
+        return welcome
+
+    async def heartbeat(self, report: AgentReport) -> bool:
+        """Take an agent's report; False asks it to register again."""
+        known = self._registry.heartbeat(report, time.monotonic_ns())
+        if known and report.state in (AgentState.HEALTHY, AgentState.DEGRADED):
+            self._wake()
+        return known
+
+    async def deregister(self, agent_id: str) -> None:
+        """Take an agent out of the roster."""
+        self._registry.deregister(agent_id)
+
+    async def resolve(self, role: Role) -> Any:
+        """Handle of an instance of ``role`` to talk to directly, chosen as the hub itself would choose."""
+        instance = self._pick_now(Role(role))
+        if instance is None:
+            raise SwarmUnavailable(f"no {role} agent serves now", "Run `swarm health`")
+        return [instance.handle]
+
+    async def announce(self, header: SnapshotHeader) -> None:
+        """The market data agent made ``header`` the current snapshot; the risk agents start to rebuild on it."""
+        self._current = header
+        for instance in self._registry.instances():
+            if instance.entry.role is not Role.MARKET_DATA and instance.handle is not None:
+                self._keep(asyncio.ensure_future(_ignore_death(instance.handle.prepare.remote(header.snapshot_id))))
+
+    async def calculate(self, request: CalculationRequest) -> tuple[CalculationResult, ...]:
+        """Run one coordinated calculation: the same frozen snapshot for every agent, gathered to the deadline.
+
+        Raises
+        ------
+        InvalidInput
+            The deadline has passed, the snapshot is unknown, or a portfolio does not fit it. Nothing was computed.
+        Overloaded
+            Too many calculations are in flight; nothing was accepted.
+        CalculationIncomplete
+            The agent without which there is no answer is late or has failed; what arrived is in ``results``.
+        """
+        accepted_ns = time.monotonic_ns()
+        remaining_s = (request.deadline_utc_ns - time.time_ns()) / 1e9
+        if remaining_s <= 0:
+            raise InvalidRequest(f"the deadline passed {-remaining_s:.3f} s ago", "Give a deadline in the future")
+        if len(request.portfolios) > self._settings.max_batch:
+            raise InvalidRequest(
+                f"{len(request.portfolios)} portfolios are more than the {self._settings.max_batch} of one request",
+                "Send them in several requests",
+            )
+        if self._in_flight >= self._settings.max_in_flight:
+            raise Overloaded(
+                f"{self._in_flight} calculations are in flight, the most the hub accepts",
+                "Try again shortly, or batch portfolios into one request",
+            )
+        self._in_flight += 1
+        try:
+            give_up_ns = accepted_ns + int(remaining_s * 1e9)
+            header = await self._freeze(request, give_up_ns)
+            books = tuple(
+                resolve(
+                    portfolio,
+                    symbols=header.symbols,
+                    currency=header.currency,
+                    last_prices=header.last_prices,
+                    average_volumes=header.average_volumes,
+                )
+                for portfolio in request.portfolios
+            )
+            task = Task(request.request_id, header.snapshot_id, books, request.parameters, request.deadline_utc_ns)
+            roles = request.calculation.roles
+            columns = await asyncio.gather(*(self._ask(role, task, give_up_ns) for role in roles))
+            elapsed_ns = time.monotonic_ns() - accepted_ns
+            results = tuple(
+                _result(request, header, book, dict(zip(roles, row, strict=True)), elapsed_ns)
+                for book, row in zip(books, zip(*columns, strict=True), strict=True)
+            )
+            self._calculations += 1
+        finally:
+            self._in_flight -= 1
+        _require(results)
+        return results
+
+    async def health(self) -> SwarmHealth:
+        """Ping every agent in parallel and judge the swarm."""
+        started_ns = time.monotonic_ns()
+        self._registry.judge(started_ns)
+        instances = self._registry.instances()
+        pings = await asyncio.gather(*(self._ping(instance) for instance in instances))
+        agents = (self._self_health(), *map(self._registry.health, instances, pings))
+        return SwarmHealth(
+            state=swarm_state(agents),
+            agents=agents,
+            sweep_ms=(time.monotonic_ns() - started_ns) / 1e6,
+            snapshot_id=self._current.snapshot_id if self._current else "",
+            as_of=self._current.as_of if self._current else "",
+            calculations=self._calculations,
+            late_answers=self._late_total,
+            in_flight=self._in_flight,
+        )
+
+    async def performance(self) -> tuple[RolePerformance, ...]:
+        """How each agent has served since the hub started."""
+        return self._registry.performance()
+
+    async def late_answers(self) -> tuple[LateAnswer, ...]:
+        """Answers that came after their deadline, newest last, as many as are kept."""
+        return tuple(self._late)
+
+    async def ping(self) -> int:
+        """Process id of the hub."""
+        return os.getpid()
+
+    async def _freeze(self, request: CalculationRequest, give_up_ns: int) -> SnapshotHeader:
+        """The header of the snapshot every agent of this calculation will use."""
+        if request.snapshot_id is None and request.as_of is None and self._current is not None:
+            return self._current
+        instance = await self._pick(Role.MARKET_DATA, give_up_ns)
+        if isinstance(instance, str):
+            raise SwarmUnavailable(f"the market data agent does not serve ({instance})", "Run `swarm health`")
+        try:
+            call = instance.handle.header.remote(request.snapshot_id, request.as_of)
+            header: SnapshotHeader = await asyncio.wait_for(_value(call), _seconds_left(give_up_ns))
+        except TimeoutError:
+            raise DeadlineExceeded(
+                "the market data agent did not name the snapshot in time", "Allow more time"
+            ) from None
+        except runtime.ActorUnreachable as error:
+            raise SwarmUnavailable("the market data agent died over the question", "Calculate again") from error
+        if request.snapshot_id is None and request.as_of is None:
+            self._current = header
+        return header
+
+    async def _ask(self, role: Role, task: Task, give_up_ns: int) -> tuple[AgentAnswer, ...]:
+        """One agent's answers, one a book: from whichever instance answers, or the reason why none did."""
+        attempts, reason = 0, ""
+        while attempts <= self._settings.retries:
+            instance = await self._pick(role, give_up_ns)
+            if isinstance(instance, str):
+                status = AnswerStatus.FAILED
+                return _without_report(role, role.value, status, f"{reason}; {instance}".lstrip("; "), task, attempts)
+            attempts += 1
+            instance.in_flight += 1
+            asked_ns = time.monotonic_ns()
+            try:
+                call = asyncio.ensure_future(_value(instance.handle.calculate.remote(task)))
+            except runtime.QueueFull:
+                self._registry.ended(instance, AnswerStatus.FAILED, None)
+                return self._failed(instance, "its queue is full", task, attempts)
+            done, _ = await asyncio.wait({call}, timeout=_seconds_left(give_up_ns))
+            if not done:
+                call.add_done_callback(partial(self._arrived_late, instance, task.request_id, give_up_ns))
+                self._keep(call)
+                reason = f"no answer within {(give_up_ns - asked_ns) / 1e6:.0f} ms"
+                return _without_report(role, instance.entry.agent_id, AnswerStatus.LATE, reason, task, attempts)
+            error = call.exception()
+            if error is None:
+                return self._answered(instance, call.result(), asked_ns, attempts)
+            if not isinstance(error, runtime.ActorUnreachable):
+                self._registry.ended(instance, AnswerStatus.FAILED, None)
+                return self._failed(instance, _words(error), task, attempts)
+            reason = f"{instance.entry.agent_id} died over the question (attempt {attempts})"
+            self._registry.ended(instance, AnswerStatus.FAILED, None)
+            self._registry.unreachable(instance.entry.agent_id, "its process died; Ray is restarting it")
+        return _without_report(role, role.value, AnswerStatus.FAILED, reason, task, attempts)
+
+    def _answered(
+        self, instance: Instance, answers: tuple[AgentAnswer, ...], asked_ns: int, attempts: int
+    ) -> tuple[AgentAnswer, ...]:
+        round_trip_ms = (time.monotonic_ns() - asked_ns) / 1e6
+        good = all(answer.status is AnswerStatus.OK for answer in answers)
+        self._registry.ended(instance, AnswerStatus.OK if good else AnswerStatus.FAILED, round_trip_ms)
+        return tuple(_with(answer, attempts=attempts) for answer in answers) if attempts > 1 else answers
+
+    def _failed(self, instance: Instance, reason: str, task: Task, attempts: int) -> tuple[AgentAnswer, ...]:
+        return _without_report(
+            instance.entry.role, instance.entry.agent_id, AnswerStatus.FAILED, reason, task, attempts
+        )
+
+    def _arrived_late(
+        self, instance: Instance, request_id: str, give_up_ns: int, call: asyncio.Future[tuple[AgentAnswer, ...]]
+    ) -> None:
+        late_ms = (time.monotonic_ns() - give_up_ns) / 1e6
+        self._registry.ended(instance, AnswerStatus.LATE, None)
+        self._late_total += 1
+        error = None if call.cancelled() else call.exception()
+        status = _words(error) if error is not None else "arrived"
+        self._late.append(LateAnswer(request_id, instance.entry.agent_id, status, late_ms))
+
+    async def _pick(self, role: Role, give_up_ns: int) -> Instance | str:
+        """An instance to ask, waited for while it may still come; else the reason why there is none."""
+        while True:
+            serving = self._registry.serving(role)
+            instance = self._choose(serving)
+            if instance is not None:
+                return instance
+            if serving:
+                return f"every {role} queue is full ({self._settings.max_agent_queue} waiting)"
+            hopeless = self._registry.hopeless(role)
+            if hopeless:
+                return hopeless
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), _seconds_left(give_up_ns))
+            except TimeoutError:
+                states = [i for i in self._registry.instances() if i.entry.role is role]
+                return f"{states[0].entry.agent_id} is {states[0].state}: {states[0].reason}, to the deadline"
+
+    def _pick_now(self, role: Role) -> Instance | None:
+        return self._choose(self._registry.serving(role))
+
+    def _choose(self, serving: tuple[Instance, ...]) -> Instance | None:
+        return choose(serving, max_queue=self._settings.max_agent_queue, node_id=self._node_id, rng=self._rng)
+
+    async def _ping(self, instance: Instance) -> float | None:
+        """Round trip of one ping in milliseconds, None where none came back; the registry learns either way."""
+        if instance.handle is None or instance.parked:
+            return None
+        asked_ns = time.monotonic_ns()
+        agent_id = instance.entry.agent_id
+        try:
+            call = asyncio.ensure_future(_value(instance.handle.ping.remote()))
+            report = await asyncio.wait_for(call, self._settings.ping_timeout_s)
+        except TimeoutError:
+            if instance.state is not AgentState.DEAD:
+                instance.state = AgentState.SUSPECT
+                instance.reason = f"no answer to a ping within {self._settings.ping_timeout_s:g} s"
+            return None
+        except runtime.ActorUnreachable:
+            self._registry.unreachable(agent_id, "its process died; Ray is restarting it")
+            return None
+        answered_ns = time.monotonic_ns()
+        self._registry.heartbeat(report, answered_ns)
+        return (answered_ns - asked_ns) / 1e6
+
+    def _self_health(self) -> AgentHealth:
+        return AgentHealth(
+            agent_id=Role.HUB.value,
+            role=Role.HUB,
+            state=AgentState.HEALTHY,
+            reason="",
+            critical=True,
+            restarts=0,
+            ping_ms=0.0,
+            node_id=self._node_id,
+            pid=os.getpid(),
+            version=f"{self._version}, up since {self._started}",
+        )
+
+    def _wake(self) -> None:
+        self._changed.set()
+
+    def _keep(self, future: asyncio.Future[Any]) -> None:
+        """Hold a reference until it is done: the loop itself keeps none."""
+        self._background.add(future)
+        future.add_done_callback(self._background.discard)
+
+
+def _result(
+    request: CalculationRequest,
+    header: SnapshotHeader,
+    book: Book,
+    answers: dict[Role, AgentAnswer],
+    elapsed_ns: int,
+) -> CalculationResult:
+    return CalculationResult(
+        request_id=request.request_id,
+        calculation=request.calculation,
+        portfolio=book.name,
+        currency=book.currency,
+        value=book.value,
+        snapshot_id=header.snapshot_id,
+        as_of=header.as_of,
+        answers={role.value: answer for role, answer in answers.items()},
+        merged=merge(answers),
+        completeness=completeness(answers),
+        elapsed_ns=elapsed_ns,
+        parameters=request.parameters,
+    )
+
+
+def _require(results: Sequence[CalculationResult]) -> None:
+    """COMPREHENSIVE needs value-at-risk, and a single question needs its one agent: without it there is no answer."""
+    for result in results:
+        needed = Role.VALUE_AT_RISK if result.calculation is CalculationType.COMPREHENSIVE else None
+        role = needed or result.calculation.roles[0]
+        answer = result.answers[role.value]
+        if answer.status is not AnswerStatus.OK:
+            raise CalculationIncomplete(
+                f"{result.calculation.name} of {result.portfolio!r} on snapshot {result.snapshot_id[:SHORT_ID]} has no "
+                f"{role} answer: {answer.status}, {answer.reason}",
+                "Correct the input if it is named, allow more time with a later deadline, or run `swarm health`",
+                tuple(results),
+            )
+
+
+def _without_report(
+    role: Role, agent_id: str, status: AnswerStatus, reason: str, task: Task, attempts: int
+) -> tuple[AgentAnswer, ...]:
+    answer = AgentAnswer(
+        role=role,
+        agent_id=agent_id,
+        status=status,
+        reason=reason,
+        snapshot_id=task.snapshot_id,
+        seed=task.parameters.seed,
+        attempts=attempts,
+    )
+    return (answer,) * len(task.books)
+
+
+def _with(answer: AgentAnswer, *, attempts: int) -> AgentAnswer:
+    from dataclasses import replace
+
+    return replace(answer, attempts=attempts)
+
+
+async def _value(call: Any) -> Any:
+    """Await a Ray call; the actor's own SwarmError comes out unwrapped."""
+    try:
+        return await call
+    except Exception as error:
+        known = runtime.swarm_error(error)
+        if known is not None and known is not error:
+            raise known from error
+        raise
+
+
+async def _ignore_death(call: Any) -> None:
+    """Await a hint to an agent; if it cannot be told it will find out by itself."""
+    try:
+        await call
+    except (runtime.ActorUnreachable, SwarmError):
+        return
+
+
+def _seconds_left(give_up_ns: int) -> float:
+    return max(0.0, (give_up_ns - time.monotonic_ns()) / 1e9)
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, SwarmError):
+        return str(error)
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[-1]}"

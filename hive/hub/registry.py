@@ -1,0 +1,215 @@
+"""Who is in the swarm: registrations, heartbeats, health by missed beats, and who may take the next question.
+
+Pure state: times come in as monotonic nanoseconds and handles are opaque, so all of it runs without Ray.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.supervision import RestartIntensity
+from hive.hub.settings import HubSettings
+from hive.messages.calculation import AnswerStatus, Role
+from hive.messages.codec import message
+from hive.messages.health import (
+    SERVING,
+    AgentHealth,
+    AgentReport,
+    AgentState,
+    Descriptor,
+    RolePerformance,
+    SwarmState,
+)
+
+NEVER_MEASURED_MS = 0.1  # latency assumed of an instance that has not answered yet, so that it is tried
+
+
+@message
+class RosterEntry:
+    """One agent the swarm should have."""
+
+    agent_id: str
+    role: Role
+    critical: bool
+
+
+@dataclass
+class Instance:
+    """What the hub knows of one agent."""
+
+    entry: RosterEntry
+    intensity: RestartIntensity
+    state: AgentState = AgentState.STARTING
+    reason: str = "has not registered yet"
+    descriptor: Descriptor | None = None
+    handle: Any = None
+    report: AgentReport | None = None
+    last_seen_ns: int = 0
+    restarts: int = 0
+    parked: bool = False
+    in_flight: int = 0
+    latency_ms: float = NEVER_MEASURED_MS
+    counts: dict[AnswerStatus, int] = field(default_factory=lambda: dict.fromkeys(AnswerStatus, 0))
+
+    @property
+    def load(self) -> float:
+        """Expected wait: round trip times the questions before this one."""
+        return self.latency_ms * (self.in_flight + 1)
+
+    @property
+    def node_id(self) -> str:
+        return self.descriptor.node_id if self.descriptor else ""
+
+
+class Registry:
+    """The roster as it should be and as it is."""
+
+    def __init__(self, roster: Iterable[RosterEntry], settings: HubSettings) -> None:
+        self._settings = settings
+        self._instances = {entry.agent_id: self._new(entry) for entry in roster}
+
+    def register(self, descriptor: Descriptor, handle: Any, now_ns: int) -> bool:
+        """Enter an agent. False when it has died too often and must be stopped for good."""
+        instance = self._instances.get(descriptor.agent_id)
+        if instance is None:
+            entry = RosterEntry(descriptor.agent_id, descriptor.role, descriptor.critical)
+            instance = self._instances[descriptor.agent_id] = self._new(entry)
+        known = instance.descriptor
+        if known is not None and known.incarnation != descriptor.incarnation:
+            instance.restarts += 1
+            instance.parked = instance.parked or instance.intensity.record(now_ns)
+            instance.in_flight = 0
+        instance.descriptor, instance.handle, instance.last_seen_ns = descriptor, handle, now_ns
+        instance.report = None
+        if instance.parked:
+            self._park(instance)
+            return False
+        instance.state, instance.reason = AgentState.STARTING, "is starting"
+        return True
+
+    def heartbeat(self, report: AgentReport, now_ns: int) -> bool:
+        """Take an agent's own report. False when this life of it is not registered here."""
+        instance = self._instances.get(report.agent_id)
+        if instance is None or instance.descriptor is None or instance.descriptor.incarnation != report.incarnation:
+            return False
+        instance.last_seen_ns, instance.report = now_ns, report
+        if not instance.parked:
+            instance.state, instance.reason = report.state, report.reason
+        return True
+
+    def deregister(self, agent_id: str) -> None:
+        """Take an agent out of the roster; unknown ids are ignored."""
+        self._instances.pop(agent_id, None)
+
+    def unreachable(self, agent_id: str, reason: str) -> None:
+        """Note that a call could not reach the agent's process."""
+        instance = self._instances.get(agent_id)
+        if instance is not None and not instance.parked:
+            instance.state, instance.reason = AgentState.DEAD, reason
+
+    def judge(self, now_ns: int) -> None:
+        """Turn missed heartbeats into SUSPECT and DEAD."""
+        period_ns = self._settings.heartbeat_s * 1e9
+        for instance in self._instances.values():
+            if instance.descriptor is None or instance.parked or instance.state is AgentState.DEAD:
+                continue
+            missed = int((now_ns - instance.last_seen_ns) / period_ns)
+            reason = f"no heartbeat for {(now_ns - instance.last_seen_ns) / 1e9:.1f} s"
+            if missed >= self._settings.dead_misses:
+                instance.state, instance.reason = AgentState.DEAD, reason
+            elif missed >= self._settings.suspect_misses:
+                instance.state, instance.reason = AgentState.SUSPECT, reason
+
+    def instances(self) -> tuple[Instance, ...]:
+        return tuple(self._instances.values())
+
+    def find(self, agent_id: str) -> Instance | None:
+        return self._instances.get(agent_id)
+
+    def serving(self, role: Role) -> tuple[Instance, ...]:
+        """Instances of a role that may be asked now."""
+        return tuple(
+            instance
+            for instance in self._instances.values()
+            if instance.entry.role is role and instance.handle is not None and instance.state in SERVING
+        )
+
+    def hopeless(self, role: Role) -> str:
+        """Why waiting for this role is pointless, or an empty string while there is hope."""
+        instances = [i for i in self._instances.values() if i.entry.role is role]
+        if not instances:
+            return f"no {role} agent is in the roster"
+        return instances[0].reason if all(instance.parked for instance in instances) else ""
+
+    def ended(self, instance: Instance, status: AnswerStatus, round_trip_ms: float | None) -> None:
+        """Account for one question: its status and, where it was answered, its round trip."""
+        instance.in_flight = max(0, instance.in_flight - 1)
+        instance.counts[status] += 1
+        if round_trip_ms is not None:
+            measured = instance.counts[AnswerStatus.OK] > 1
+            weight = self._settings.latency_decay if measured else 1.0
+            instance.latency_ms += weight * (round_trip_ms - instance.latency_ms)
+
+    def health(self, instance: Instance, ping_ms: float | None) -> AgentHealth:
+        descriptor = instance.descriptor
+        return AgentHealth(
+            agent_id=instance.entry.agent_id,
+            role=instance.entry.role,
+            state=instance.state,
+            reason="" if instance.state is AgentState.HEALTHY else instance.reason,
+            critical=instance.entry.critical,
+            restarts=instance.restarts,
+            ping_ms=ping_ms,
+            node_id=descriptor.node_id if descriptor else "",
+            pid=descriptor.pid if descriptor else 0,
+            version=descriptor.version if descriptor else "",
+            report=instance.report,
+        )
+
+    def performance(self) -> tuple[RolePerformance, ...]:
+        return tuple(
+            RolePerformance(
+                agent_id=instance.entry.agent_id,
+                calls=sum(instance.counts.values()),
+                ok=instance.counts[AnswerStatus.OK],
+                late=instance.counts[AnswerStatus.LATE],
+                failed=instance.counts[AnswerStatus.FAILED],
+                latency_ms=instance.latency_ms,
+            )
+            for instance in self._instances.values()
+        )
+
+    def _new(self, entry: RosterEntry) -> Instance:
+        return Instance(entry, RestartIntensity(self._settings.max_restarts, self._settings.restart_window_s))
+
+    def _park(self, instance: Instance) -> None:
+        instance.state = AgentState.DEAD
+        instance.reason = (
+            f"parked: more than {self._settings.max_restarts} restarts in {self._settings.restart_window_s:g} s; "
+            "see its log, then `swarm down` and `swarm up`"
+        )
+
+
+def choose(instances: tuple[Instance, ...], *, max_queue: int, node_id: str, rng: random.Random) -> Instance | None:
+    """Power of two choices: of two instances drawn at random, the one with the smaller expected wait.
+
+    Instances on ``node_id`` are drawn first where there are any. None when every queue is full.
+    """
+    free = [instance for instance in instances if instance.in_flight < max_queue]
+    near = [instance for instance in free if instance.node_id == node_id] or free
+    if not near:
+        return None
+    return min(rng.sample(near, min(2, len(near))), key=lambda instance: instance.load)
+
+
+def swarm_state(agents: Iterable[AgentHealth]) -> SwarmState:
+    """HEALTHY when every agent is; DOWN when a critical one does not serve; else DEGRADED."""
+    agents = tuple(agents)
+    if all(agent.state is AgentState.HEALTHY for agent in agents):
+        return SwarmState.HEALTHY
+    if any(agent.critical and agent.state not in SERVING for agent in agents):
+        return SwarmState.DOWN
+    return SwarmState.DEGRADED

@@ -1,0 +1,285 @@
+"""A calculation from question to answer: request, task for one agent, its answer, and the gathered result."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from cluster.errors import InvalidRequest
+from hive.messages.codec import message, plain
+from hive.messages.estimate import Estimate
+from hive.messages.portfolio import Book, Portfolio
+from hive.messages.reports import Report
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_HORIZON_DAYS = 250
+DEFAULT_CONFIDENCES = (0.95, 0.99)
+
+
+class Role(StrEnum):
+    """What an agent is for. Its first instance carries the role's name in Ray."""
+
+    HUB = "hub"
+    MARKET_DATA = "market_data"
+    VALUE_AT_RISK = "value_at_risk"
+    STRESS = "stress"
+    CORRELATION = "correlation"
+    LIQUIDITY = "liquidity"
+    PORTFOLIO = "portfolio"
+
+
+class CalculationType(StrEnum):
+    """What can be asked of the swarm (requirements B6)."""
+
+    VAR_CVAR = "var"
+    STRESS_TEST = "stress"
+    CORRELATION = "correlation"
+    LIQUIDITY = "liquidity"
+    PORTFOLIO_OPTIMISATION = "portfolio"
+    COMPREHENSIVE = "comprehensive"
+
+    @classmethod
+    def parse(cls, text: str | CalculationType) -> CalculationType:
+        """The type named by value (``var``) or by member name (``VAR_CVAR``), in any case."""
+        for kind in cls:
+            if str(text).lower() in (kind.value, kind.name.lower()):
+                return kind
+        raise InvalidRequest(f"calculation type {text!r} is unknown", f"Known are: {', '.join(cls)}")
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """Agents that take part, in the order of the report."""
+        return PARTICIPANTS[self]
+
+
+PARTICIPANTS: dict[CalculationType, tuple[Role, ...]] = {
+    CalculationType.VAR_CVAR: (Role.VALUE_AT_RISK,),
+    CalculationType.STRESS_TEST: (Role.STRESS,),
+    CalculationType.CORRELATION: (Role.CORRELATION,),
+    CalculationType.LIQUIDITY: (Role.LIQUIDITY,),
+    CalculationType.PORTFOLIO_OPTIMISATION: (Role.PORTFOLIO,),
+    CalculationType.COMPREHENSIVE: (
+        Role.VALUE_AT_RISK,
+        Role.STRESS,
+        Role.CORRELATION,
+        Role.LIQUIDITY,
+        Role.PORTFOLIO,
+    ),
+}
+
+
+class AnswerStatus(StrEnum):
+    OK = "ok"
+    LATE = "late"
+    FAILED = "failed"
+
+
+@message
+class Shock:
+    """A hypothetical move: returns by symbol, ``"*"`` for every symbol not named. -0.2 is a fall of 20 %."""
+
+    name: str
+    moves: dict[str, float]
+
+    def __post_init__(self) -> None:
+        if not self.moves:
+            raise InvalidRequest(f"shock {self.name!r} moves nothing", 'Give moves such as {"*": -0.2}')
+        for symbol, move in self.moves.items():
+            if not math.isfinite(move) or move < -1:
+                raise InvalidRequest(
+                    f"shock {self.name!r} moves {symbol} by {move!r}", "Give a finite return of at least -1"
+                )
+
+
+@message
+class Parameters:
+    """How to calculate. Everything that can change a number is here, in the snapshot, or in the book.
+
+    Raises
+    ------
+    InvalidRequest
+        A confidence outside (0.5, 1), a horizon outside 1..250 days, or a negative seed.
+    """
+
+    confidences: tuple[float, ...] = DEFAULT_CONFIDENCES
+    horizon_days: int = 1
+    seed: int = 0
+    shocks: tuple[Shock, ...] = ()
+    """Hypothetical shocks beside the library's own."""
+    windows: tuple[tuple[str, str], ...] = ()
+    """Extra historical windows as ISO dates; the first date is the last close before the window."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "confidences", tuple(self.confidences))
+        object.__setattr__(self, "shocks", tuple(self.shocks))
+        object.__setattr__(self, "windows", tuple(tuple(window) for window in self.windows))
+        if not self.confidences:
+            raise InvalidRequest("no confidence level is given", "Give at least one, such as 0.95")
+        for confidence in self.confidences:
+            if not isinstance(confidence, float) or not 0.5 < confidence < 1:
+                remedy = (
+                    f"That is a tail probability; its confidence is {1 - confidence:g}"
+                    if isinstance(confidence, float) and 0 < confidence <= 0.5
+                    else "Give a number between 0.5 and 1, such as 0.95"
+                )
+                raise InvalidRequest(f"confidence {confidence!r} is out of range", remedy)
+        if isinstance(self.horizon_days, bool) or not isinstance(self.horizon_days, int):
+            raise InvalidRequest(f"horizon {self.horizon_days!r} is no whole number", "Give trading days, such as 1")
+        if not 1 <= self.horizon_days <= MAX_HORIZON_DAYS:
+            raise InvalidRequest(
+                f"horizon of {self.horizon_days} days is out of range", f"Give 1 to {MAX_HORIZON_DAYS} trading days"
+            )
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise InvalidRequest(f"seed {self.seed!r} is not a whole number from 0", "Give a seed such as 42")
+
+
+@message
+class CalculationRequest:
+    """A coordinated calculation for one or more portfolios on one market snapshot.
+
+    Raises
+    ------
+    InvalidRequest
+        No portfolio, or both a snapshot id and a date.
+    """
+
+    portfolios: tuple[Portfolio, ...]
+    calculation: CalculationType
+    parameters: Parameters
+    deadline_utc_ns: int
+    """Wall-clock time after which no answer is wanted."""
+    snapshot_id: str | None = None
+    """Snapshot to calculate on, by id or by a unique beginning of it; the current one where neither is given."""
+    as_of: str | None = None
+    """ISO date: the current snapshot, cut after that date."""
+    request_id: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "portfolios", tuple(self.portfolios))
+        if not self.portfolios:
+            raise InvalidRequest("the request holds no portfolio", "Give at least one")
+        if self.snapshot_id is not None and self.as_of is not None:
+            raise InvalidRequest("both a snapshot id and a date are given", "Give one of the two")
+        if not self.request_id:
+            object.__setattr__(self, "request_id", secrets.token_hex(8))
+
+
+@message
+class Task:
+    """What one agent is asked: the same books on the same snapshot as every other agent of the calculation."""
+
+    request_id: str
+    snapshot_id: str
+    books: tuple[Book, ...]
+    parameters: Parameters
+    deadline_utc_ns: int
+
+
+@message
+class AgentAnswer:
+    """One agent's part of a result: a report, or the reason why there is none."""
+
+    role: Role
+    agent_id: str
+    status: AnswerStatus
+    report: Report | None = None
+    reason: str = ""
+    elapsed_ns: int = 0
+    """Time inside the agent, from the start of its work on this book to its end."""
+    snapshot_id: str = ""
+    input_hash: str = ""
+    """SHA-256 over book, parameters and snapshot id: equal hashes, equal numbers."""
+    seed: int = 0
+    warnings: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()
+    """Methods that were tried and failed before the one that answered."""
+    attempts: int = 1
+
+    @property
+    def method_labels(self) -> tuple[str, ...]:
+        """How the numbers were made, each label once."""
+        if self.report is None:
+            return ()
+        return tuple(dict.fromkeys(estimate.method_label for estimate in self.report.all_estimates()))
+
+
+@message
+class CalculationResult:
+    """What the hub gathered for one portfolio: every agent's answer, and the figures that need several of them."""
+
+    request_id: str
+    calculation: CalculationType
+    portfolio: str
+    currency: str
+    value: float | None
+    snapshot_id: str
+    as_of: str
+    """Date of the last market observation used, ISO."""
+    answers: dict[str, AgentAnswer]
+    """By role; an agent that is late or failed is here too."""
+    merged: tuple[Estimate, ...]
+    completeness: float
+    """Share of the agents asked that answered, 0 to 1."""
+    elapsed_ns: int
+    """From the hub's acceptance of the request to the merge."""
+    parameters: Parameters
+
+    @property
+    def complete(self) -> bool:
+        return self.completeness == 1.0
+
+    def report(self, role: Role | str) -> Any:
+        """The report of one agent.
+
+        Raises
+        ------
+        InvalidRequest
+            That agent took no part, or has no report; the message says why.
+        """
+        answer = self.answers.get(Role(role).value)
+        if answer is None:
+            raise InvalidRequest(f"{role} took no part in a {self.calculation} calculation", "Ask for COMPREHENSIVE")
+        if answer.report is None:
+            raise InvalidRequest(f"{role} has no report: {answer.status} ({answer.reason})", "Calculate again")
+        return answer.report
+
+    def estimate(self, measure: str, confidence: float | None = None, method_label: str | None = None) -> Estimate:
+        """The first estimate of ``measure``, agents in the order of the report.
+
+        Raises
+        ------
+        InvalidRequest
+            The result holds no such estimate.
+        """
+        for _, found in self.estimates():
+            if (
+                found.measure == measure
+                and confidence in (None, found.confidence)
+                and method_label in (None, found.method_label)
+            ):
+                return found
+        raise InvalidRequest(f"the result holds no {measure} at {confidence}", "Look at `to_frame()` for what it holds")
+
+    def estimates(self) -> list[tuple[str, Estimate]]:
+        """Every estimate with the name of who made it."""
+        rows = [
+            (role, estimate)
+            for role, answer in self.answers.items()
+            if answer.report is not None
+            for estimate in answer.report.all_estimates()
+        ]
+        return rows + [("hub", estimate) for estimate in self.merged]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready dictionary of the whole result."""
+        return {**plain(self), "complete": self.complete}
+
+    def to_frame(self) -> pd.DataFrame:
+        """Every estimate as a table, one row each."""
+        import pandas as pd
+
+        return pd.DataFrame([{"agent": role, **plain(estimate)} for role, estimate in self.estimates()])

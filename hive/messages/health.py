@@ -1,0 +1,130 @@
+"""Who is in the swarm and how it fares."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from hive.messages.calculation import CalculationType, Role
+from hive.messages.codec import message
+
+
+class AgentState(StrEnum):
+    """Life of an agent. An agent reports the first three of itself; the hub judges the rest."""
+
+    STARTING = "STARTING"
+    HEALTHY = "HEALTHY"
+    DEGRADED = "DEGRADED"
+    SUSPECT = "SUSPECT"
+    DEAD = "DEAD"
+
+
+SERVING = (AgentState.HEALTHY, AgentState.DEGRADED)
+
+
+@message
+class Descriptor:
+    """What an agent declares when it registers."""
+
+    agent_id: str
+    """Its name in Ray: the role, with ``-2``, ``-3``... for further instances."""
+    role: Role
+    capabilities: tuple[CalculationType, ...]
+    version: str
+    node_id: str
+    pid: int
+    incarnation: str
+    """New at every start of the process, so a restart is never taken for the same life."""
+    critical: bool
+    """Without it the swarm counts as down, not as degraded."""
+
+
+@message
+class AgentReport:
+    """An agent's own words about itself."""
+
+    agent_id: str
+    incarnation: str
+    state: AgentState
+    reason: str = ""
+    """Why it is not HEALTHY."""
+    answered: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    last_error: str = ""
+    snapshot_id: str = ""
+    """Snapshot its resident state was built on."""
+    compute_p50_ms: float | None = None
+    compute_p99_ms: float | None = None
+    """Of its last answers."""
+    resident_mib: float = 0.0
+    """Memory of its process, shared pages included."""
+
+
+@message
+class AgentHealth:
+    """One agent as the hub sees it."""
+
+    agent_id: str
+    role: Role
+    state: AgentState
+    reason: str
+    critical: bool
+    restarts: int
+    ping_ms: float | None
+    node_id: str = ""
+    pid: int = 0
+    version: str = ""
+    report: AgentReport | None = None
+
+
+class SwarmState(StrEnum):
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    DOWN = "down"
+
+
+@message
+class SwarmHealth:
+    """The whole swarm in one sweep."""
+
+    state: SwarmState
+    agents: tuple[AgentHealth, ...]
+    sweep_ms: float
+    snapshot_id: str
+    as_of: str
+    calculations: int
+    """Calculations gathered since the hub started."""
+    late_answers: int
+    in_flight: int
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """One line per agent that is not HEALTHY, naming it and saying why."""
+        return tuple(
+            f"{agent.agent_id} is {agent.state}" + (f": {agent.reason}" if agent.reason else "")
+            for agent in self.agents
+            if agent.state is not AgentState.HEALTHY
+        )
+
+
+@message
+class LateAnswer:
+    """An answer that came after its deadline: kept, counted and shown, never passed off as timely."""
+
+    request_id: str
+    agent_id: str
+    status: str
+    late_ms: float
+
+
+@message
+class RolePerformance:
+    """How one agent has served the hub since the hub started."""
+
+    agent_id: str
+    calls: int
+    ok: int
+    late: int
+    failed: int
+    latency_ms: float
+    """Exponentially weighted mean round trip as the hub sees it."""

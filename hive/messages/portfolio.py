@@ -1,0 +1,356 @@
+"""A portfolio as its owner states it, and the book it becomes at one market snapshot.
+
+Policy on weights: they are fractions of the portfolio's value and, together with ``cash``, must sum to 1 within
+1e-6. Nothing is normalised silently. Quantities are signed units; their exposure is quantity x price x multiplier.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster.errors import InvalidPortfolio
+from hive.messages.codec import message
+
+WEIGHT_TOLERANCE = 1e-6  # how far the weights may miss 1, in fractions of value
+DEFAULT_CURRENCY = "USD"
+
+
+@message
+class Position:
+    """One line of a portfolio. Give ``weight`` or ``quantity``, not both.
+
+    Raises
+    ------
+    InvalidPortfolio
+        A number is not finite, a price, multiplier, volume or spread is out of range, or both or neither of weight
+        and quantity are given.
+    """
+
+    symbol: str
+    weight: float | None = None
+    """Signed fraction of the portfolio's value."""
+    quantity: float | None = None
+    """Signed number of units."""
+    price: float | None = None
+    """Price of one unit; the snapshot's last price where it is not given."""
+    multiplier: float = 1.0
+    """Currency units per point of price and unit held (50 for an E-mini S&P future)."""
+    currency: str = DEFAULT_CURRENCY
+    average_daily_volume: float | None = None
+    """Units traded on an average day."""
+    spread: float | None = None
+    """Bid-ask spread as a fraction of price."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.symbol, str) or not self.symbol.strip():
+            raise InvalidPortfolio(f"a position has the symbol {self.symbol!r}", "Give every position a symbol")
+        for name in ("weight", "quantity", "price", "multiplier", "average_daily_volume", "spread"):
+            number = getattr(self, name)
+            if number is not None and not (_is_number(number) and math.isfinite(number)):
+                raise InvalidPortfolio(f"{name} of {self.symbol} is {number!r}", "Give a finite number")
+        if (self.weight is None) == (self.quantity is None):
+            raise InvalidPortfolio(
+                f"{self.symbol} has {'neither weight nor' if self.weight is None else 'both weight and'} quantity",
+                "Give exactly one of the two",
+            )
+        for name in ("price", "multiplier", "average_daily_volume"):
+            number = getattr(self, name)
+            if number is not None and number <= 0:
+                raise InvalidPortfolio(f"{name} of {self.symbol} is {number:g}", "Give a positive number")
+        if self.spread is not None and not 0 <= self.spread < 1:
+            raise InvalidPortfolio(
+                f"spread of {self.symbol} is {self.spread:g}", "Give a fraction of the price, 0.0005 for 5 basis points"
+            )
+
+
+@message
+class Portfolio:
+    """What a desk holds.
+
+    ``Portfolio.from_weights({"AAPL": 0.6, "JPM": 0.4}, value=1e6)`` and
+    ``Portfolio.from_quantities({"AAPL": 1000, "JPM": -200}, cash=5e4)`` make one in a line;
+    :meth:`Portfolio.from_file` reads CSV, JSON or TOML.
+
+    Raises
+    ------
+    InvalidPortfolio
+        Empty, a symbol twice, weights mixed with quantities, weights that with cash do not sum to 1, a value that is
+        not positive, or a position in another currency than the portfolio's.
+    """
+
+    positions: tuple[Position, ...]
+    name: str = "portfolio"
+    currency: str = DEFAULT_CURRENCY
+    value: float | None = None
+    """Equity in ``currency``. With quantities it defaults to the sum of exposures and cash; with weights, money
+    figures are left out where it is not given."""
+    cash: float | None = None
+    """With weights, a fraction of value; with quantities, money. Takes no risk."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "positions", tuple(self.positions))
+        if not self.positions:
+            raise InvalidPortfolio(f"portfolio {self.name!r} is empty", "Give at least one position")
+        symbols = [position.symbol for position in self.positions]
+        twice = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
+        if twice:
+            raise InvalidPortfolio(f"{', '.join(twice)} appears more than once", "Merge the positions of one symbol")
+        for name in ("value", "cash"):
+            number = getattr(self, name)
+            if number is not None and not (_is_number(number) and math.isfinite(number)):
+                raise InvalidPortfolio(f"{name} of portfolio {self.name!r} is {number!r}", "Give a finite number")
+        if self.value is not None and self.value <= 0:
+            raise InvalidPortfolio(
+                f"portfolio {self.name!r} has the value {self.value:g}", "Give its equity as a positive amount"
+            )
+        foreign = sorted({p.currency for p in self.positions if p.currency != self.currency})
+        if foreign:
+            raise InvalidPortfolio(
+                f"portfolio {self.name!r} is in {self.currency} but holds positions in {', '.join(foreign)}",
+                "Convert them first, or submit one portfolio per currency: no exchange rates are known here",
+            )
+        weighted = [position.weight is not None for position in self.positions]
+        if any(weighted) and not all(weighted):
+            raise InvalidPortfolio("some positions have weights and others quantities", "Use one of the two for all")
+        if all(weighted):
+            total = math.fsum(p.weight or 0.0 for p in self.positions) + (self.cash or 0.0)
+            if abs(total - 1.0) > WEIGHT_TOLERANCE:
+                raise InvalidPortfolio(
+                    f"the weights{' and cash' if self.cash else ''} sum to {total:.6f}, not 1",
+                    f"Declare the rest as cash = {1 - total + (self.cash or 0.0):.6f}, or correct the weights; "
+                    "they are never rescaled silently",
+                )
+
+    @classmethod
+    def from_weights(
+        cls,
+        weights: Mapping[str, float],
+        *,
+        value: float | None = None,
+        cash: float | None = None,
+        name: str = "portfolio",
+        currency: str = DEFAULT_CURRENCY,
+    ) -> Portfolio:
+        """Portfolio of signed weights, fractions of ``value``."""
+        positions = tuple(Position(symbol=s, weight=_number(w), currency=currency) for s, w in weights.items())
+        return cls(positions=positions, name=name, currency=currency, value=value, cash=cash)
+
+    @classmethod
+    def equal_weights(cls, symbols: Sequence[str], *, value: float | None = None, name: str = "equal") -> Portfolio:
+        """Portfolio of equal long weights."""
+        if not symbols:
+            raise InvalidPortfolio(f"portfolio {name!r} is empty", "Give at least one symbol")
+        return cls.from_weights(dict.fromkeys(symbols, 1.0 / len(symbols)), value=value, name=name)
+
+    @classmethod
+    def from_quantities(
+        cls,
+        quantities: Mapping[str, float],
+        *,
+        value: float | None = None,
+        cash: float | None = None,
+        name: str = "portfolio",
+        currency: str = DEFAULT_CURRENCY,
+    ) -> Portfolio:
+        """Portfolio of signed units, priced at the snapshot's last prices."""
+        positions = tuple(Position(symbol=s, quantity=_number(q), currency=currency) for s, q in quantities.items())
+        return cls(positions=positions, name=name, currency=currency, value=value, cash=cash)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Portfolio:
+        """Portfolio from plain data as JSON and TOML give it; unknown keys are refused."""
+        known = {"name", "currency", "value", "cash", "positions"}
+        _refuse_unknown(fields, known, "portfolio")
+        currency = str(fields.get("currency", DEFAULT_CURRENCY))
+        lines = fields.get("positions")
+        if not isinstance(lines, Sequence) or isinstance(lines, str):
+            raise InvalidPortfolio("the portfolio has no list of positions", "Give `positions`, one entry per symbol")
+        positions = []
+        for line in lines:
+            if not isinstance(line, Mapping):
+                raise InvalidPortfolio(f"a position is {line!r}", "Give a table with symbol and weight or quantity")
+            _refuse_unknown(line, set(Position.__dataclass_fields__), "position")
+            positions.append(Position(**{"symbol": "", "currency": currency, **line}))
+        header = {key: fields[key] for key in ("name", "value", "cash") if key in fields}
+        return cls(positions=tuple(positions), currency=currency, **header)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Portfolio:
+        """Read a portfolio.
+
+        ``.toml`` and ``.json`` hold the fields of this class; ``.csv`` holds one position a line under a header of
+        the field names of :class:`Position`, and takes its name from the file.
+
+        Raises
+        ------
+        InvalidPortfolio
+            The file is missing, of another kind, or does not describe a portfolio.
+        """
+        path = Path(path)
+        try:
+            if path.suffix == ".toml":
+                fields = tomllib.loads(path.read_text())
+            elif path.suffix == ".json":
+                fields = json.loads(path.read_text())
+            elif path.suffix == ".csv":
+                fields = {"name": path.stem, "positions": _csv_positions(path)}
+            else:
+                raise InvalidPortfolio(f"{path} is no portfolio file by its name", "Use .csv, .json or .toml")
+        except OSError as error:
+            raise InvalidPortfolio(f"{path} cannot be read ({error.strerror})", "Check the path") from error
+        except ValueError as error:  # JSON, TOML and text that is not UTF-8
+            raise InvalidPortfolio(f"{path} does not parse ({error})", "Correct the file") from error
+        if not isinstance(fields, dict):
+            raise InvalidPortfolio(f"{path} holds no portfolio", "Give an object with `positions`")
+        return cls.from_dict({"name": path.stem, **fields})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that :meth:`from_dict` reads back."""
+        fields = asdict(self)
+        fields["positions"] = [{k: v for k, v in line.items() if v is not None} for line in fields["positions"]]
+        return {k: v for k, v in fields.items() if v is not None}
+
+
+@message
+class Book:
+    """A portfolio priced at one snapshot: what the risk agents compute on.
+
+    Arrays have shape (n_positions,). ``weights`` are signed exposures over value; ``volumes`` (units a day) and
+    ``spreads`` (fractions) are NaN where nobody stated them.
+    """
+
+    name: str
+    currency: str
+    value: float | None
+    symbols: tuple[str, ...]
+    weights: np.ndarray
+    unit_exposures: np.ndarray
+    """Money per unit held (price x multiplier); NaN where no price is known."""
+    volumes: np.ndarray
+    spreads: np.ndarray
+
+
+def resolve(
+    portfolio: Portfolio,
+    *,
+    symbols: Sequence[str],
+    currency: str,
+    last_prices: np.ndarray | None,
+    average_volumes: np.ndarray | None = None,
+) -> Book:
+    """Price ``portfolio`` at a snapshot.
+
+    Parameters
+    ----------
+    symbols : sequence of str
+        Symbols the snapshot knows.
+    last_prices, average_volumes : ndarray of shape (n_symbols,), optional
+        Last price and average daily volume of each, where the snapshot has them.
+
+    Raises
+    ------
+    InvalidPortfolio
+        A symbol or price is unknown, the currency differs, or the value is zero or negative.
+    """
+    column = {symbol: index for index, symbol in enumerate(symbols)}
+    unknown = [p.symbol for p in portfolio.positions if p.symbol not in column]
+    if unknown:
+        shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+        raise InvalidPortfolio(
+            f"the market snapshot has no {shown}", "Run `swarm data show` for the symbols it has, or load their prices"
+        )
+    if portfolio.currency != currency:
+        raise InvalidPortfolio(
+            f"the portfolio is in {portfolio.currency}, the market snapshot in {currency}",
+            "Use prices and portfolio of one currency: no exchange rates are known here",
+        )
+    order = [column[p.symbol] for p in portfolio.positions]
+    known_prices = np.full(len(order), np.nan) if last_prices is None else np.asarray(last_prices)[order]
+    prices = np.array([p.price if p.price is not None else known for p, known in _paired(portfolio, known_prices)])
+    unit_exposures = prices * np.array([p.multiplier for p in portfolio.positions])
+    known_volumes = np.full(len(order), np.nan) if average_volumes is None else np.asarray(average_volumes)[order]
+    volumes = [
+        known if p.average_daily_volume is None else p.average_daily_volume
+        for p, known in _paired(portfolio, known_volumes)
+    ]
+    weights, value = _weights_and_value(portfolio, unit_exposures)
+    return Book(
+        name=portfolio.name,
+        currency=portfolio.currency,
+        value=value,
+        symbols=tuple(p.symbol for p in portfolio.positions),
+        weights=weights,
+        unit_exposures=unit_exposures,
+        volumes=np.array(volumes, dtype=float),
+        spreads=np.array([np.nan if p.spread is None else p.spread for p in portfolio.positions]),
+    )
+
+
+def _weights_and_value(portfolio: Portfolio, unit_exposures: np.ndarray) -> tuple[np.ndarray, float | None]:
+    if portfolio.positions[0].weight is not None:
+        return np.array([p.weight for p in portfolio.positions], dtype=float), portfolio.value
+    unpriced = [p.symbol for p, unit in _paired(portfolio, unit_exposures) if not np.isfinite(unit)]
+    if unpriced:
+        raise InvalidPortfolio(
+            f"no price is known for {', '.join(unpriced[:5])}", "Give `price` with the position, or weights instead"
+        )
+    exposures = unit_exposures * np.array([p.quantity for p in portfolio.positions], dtype=float)
+    value = portfolio.value if portfolio.value is not None else float(exposures.sum()) + (portfolio.cash or 0.0)
+    if value <= 0:
+        raise InvalidPortfolio(
+            f"portfolio {portfolio.name!r} has the value {value:g}",
+            "State its equity as `value`: risk is a fraction of it",
+        )
+    return exposures / value, value
+
+
+def _paired(portfolio: Portfolio, array: np.ndarray) -> list[tuple[Position, float]]:
+    return list(zip(portfolio.positions, array.tolist(), strict=True))
+
+
+def _csv_positions(path: Path) -> list[dict[str, Any]]:
+    with path.open(newline="") as lines:
+        reader = csv.DictReader(lines, skipinitialspace=True)
+        if "symbol" not in (reader.fieldnames or []):
+            raise InvalidPortfolio(f"{path} has no column `symbol`", "Give a header: symbol,weight or symbol,quantity")
+        rows = []
+        for row in reader:
+            if None in row:
+                raise InvalidPortfolio(f"line {reader.line_num} of {path} has too many fields", "Correct the line")
+            rows.append({key: _cell(path, reader.line_num, key, text) for key, text in row.items() if text})
+        return rows
+
+
+def _cell(path: Path, line: int, column: str, text: str) -> Any:
+    if column in ("symbol", "currency"):
+        return text.strip()
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InvalidPortfolio(
+            f"{column} in line {line} of {path} is {text!r}", "Give a number without separators"
+        ) from error
+
+
+def _refuse_unknown(fields: Mapping[str, Any], known: set[str], what: str) -> None:
+    unknown = sorted(set(fields) - known)
+    if unknown:
+        raise InvalidPortfolio(f"{what} has the unknown key {unknown[0]!r}", f"Known are: {', '.join(sorted(known))}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> Any:
+    """NumPy scalars as plain floats; anything else as it is, for the constructor to judge."""
+    return float(value) if _is_number(value) else value

@@ -1,0 +1,64 @@
+"""Riskswarm: a swarm of Ray actors that answers coordinated risk questions about a portfolio.
+
+The names below are the public ones; everything else may move. ``SwarmClient`` is imported when first used: it brings
+Ray along.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cluster.errors import (
+    BootFailed,
+    CalculationIncomplete,
+    DeadlineExceeded,
+    InvalidInput,
+    InvalidMarketData,
+    InvalidPortfolio,
+    InvalidRequest,
+    InvalidSettings,
+    Overloaded,
+    SessionConflict,
+    SwarmError,
+    SwarmUnavailable,
+    UnknownSnapshot,
+)
+from hive.messages.calculation import AgentAnswer, AnswerStatus, CalculationResult, CalculationType, Role
+from hive.messages.estimate import Estimate
+from hive.messages.portfolio import Portfolio, Position
+
+if TYPE_CHECKING:
+    from swarm.client import SwarmClient
+
+__all__ = [
+    "AgentAnswer",
+    "AnswerStatus",
+    "BootFailed",
+    "CalculationIncomplete",
+    "CalculationResult",
+    "CalculationType",
+    "DeadlineExceeded",
+    "Estimate",
+    "InvalidInput",
+    "InvalidMarketData",
+    "InvalidPortfolio",
+    "InvalidRequest",
+    "InvalidSettings",
+    "Overloaded",
+    "Portfolio",
+    "Position",
+    "Role",
+    "SessionConflict",
+    "SwarmClient",
+    "SwarmError",
+    "SwarmUnavailable",
+    "UnknownSnapshot",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "SwarmClient":
+        from swarm.client import SwarmClient
+
+        return SwarmClient
+    raise AttributeError(f"module 'swarm' has no attribute {name!r}")

@@ -1,0 +1,271 @@
+"""The composition root: the one place that knows every agent, and how a swarm goes up and comes down.
+
+Adding an agent means adding its room, a line to :data:`ROSTER`, and its settings to ``swarm/settings.py``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from actors.agent import CONCURRENCY_GROUPS, Agent, Identity
+from actors.market.market_data.agent import MarketDataAgent
+from actors.risk.correlation.agent import CorrelationAgent
+from actors.risk.liquidity.agent import LiquidityAgent
+from actors.risk.portfolio.agent import PortfolioAgent
+from actors.risk.stress.agent import StressAgent
+from actors.risk.value_at_risk.agent import ValueAtRiskAgent
+from cluster import runtime, session
+from cluster.errors import BootFailed, SessionConflict, SwarmError, SwarmUnavailable
+from cluster.session import Session
+from hive.hub.agent import Hub
+from hive.hub.registry import RosterEntry
+from hive.messages.calculation import Role
+from hive.messages.health import SwarmHealth, SwarmState
+from swarm.settings import Settings
+
+Progress = Callable[[str, SwarmHealth | None], None]
+"""Told what is being waited for, and the health of the roster once there is one."""
+
+HUB_CALL_TIMEOUT_S = 10.0
+HUB_MAX_CONCURRENCY = 1000  # coroutines of the hub; calculations are bounded by hub.max_in_flight
+POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class RosterLine:
+    """One kind of agent. ``critical``: without it the swarm is down, not degraded."""
+
+    agent: type[Agent]
+    critical: bool = False
+    many: bool = True
+    """Whether ``agents.instances`` of it may live side by side."""
+
+
+ROSTER = (
+    RosterLine(MarketDataAgent, critical=True, many=False),
+    RosterLine(ValueAtRiskAgent, critical=True),
+    RosterLine(StressAgent),
+    RosterLine(CorrelationAgent),
+    RosterLine(LiquidityAgent),
+    RosterLine(PortfolioAgent),
+)
+
+
+def version() -> str:
+    return metadata.version("riskswarm")
+
+
+def up(settings: Settings, home: Path, progress: Progress) -> Session:
+    """Start or join Ray, bring the roster up, and record the session.
+
+    Raises
+    ------
+    SessionConflict
+        A swarm is recorded here or lives in the namespace, its record is stale, or the port is taken.
+    BootFailed
+        Ray or the roster did not come up; whatever was started is gone again.
+    """
+    with session.exclusive(home):
+        _refuse_second(session.read(home), home)
+        launcher = None
+        address = settings.ray.address
+        if not address:
+            progress("starting Ray", None)
+            head = runtime.start_head(
+                port=settings.ray.port,
+                dashboard_port=settings.ray.dashboard_port,
+                cpus=settings.ray.cpus or None,
+                log=home / "ray.log",
+                deadline_s=settings.ray.start_deadline_s,
+            )
+            launcher, address = head.launcher, head.address
+        try:
+            progress("joining Ray", None)
+            runtime.connect(address, settings.namespace)
+            record = Session(
+                address=address,
+                namespace=settings.namespace,
+                started_utc=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                launcher=launcher,
+                ray_session_dir=runtime.session_directory(),
+                dashboard_url=runtime.dashboard_url(),
+            )
+            bring_up(settings, home, progress)
+            session.write(home, record)
+        except BaseException:
+            directory = runtime.session_directory() if launcher is not None and runtime.joined() else ""
+            runtime.disconnect()
+            if launcher is not None:
+                runtime.stop_tree(launcher)
+                runtime.remove_session_directory(directory)
+            raise
+        return record
+
+
+def down(home: Path) -> str:
+    """Take the recorded swarm down; a stale or unreadable record is cleared. Says in words what was done."""
+    if not session.session_path(home).exists():
+        return f"No swarm is recorded in {home}; nothing to do."
+    with session.exclusive(home):
+        try:
+            record = session.read(home)
+        except SessionConflict:
+            session.remove(home)
+            return f"The session record in {home} could not be read and was removed. Look for a Ray left running."
+        if record is None:
+            return f"No swarm is recorded in {home}; nothing to do."
+        if record.stale():
+            runtime.stop(record)
+            session.remove(home)
+            return f"The swarm of {record.started_utc} had died; its record and files were removed."
+        if record.owns_ray:
+            runtime.disconnect()
+            runtime.stop(record)
+        else:
+            with contextlib.suppress(SwarmUnavailable):
+                runtime.connect(record.address, record.namespace)
+                take_down(record.namespace)
+        session.remove(home)
+        return f"The swarm of {record.started_utc} is down."
+
+
+@contextlib.contextmanager
+def embedded(settings: Settings, progress: Progress, home: Path | None = None) -> Iterator[None]:
+    """A swarm inside this process: its Ray dies with the process, and without a ``home`` its store does too."""
+    with contextlib.ExitStack() as stack:
+        if home is None:
+            home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riskswarm-")))
+        progress("starting Ray", None)
+        runtime.embed(cpus=settings.ray.cpus or None, namespace=settings.namespace)
+        stack.callback(runtime.disconnect)
+        bring_up(settings, home, progress)
+        yield
+
+
+def bring_up(settings: Settings, home: Path, progress: Progress) -> SwarmHealth:
+    """Create the roster on the joined Ray and wait until all of it is HEALTHY.
+
+    Raises
+    ------
+    SessionConflict
+        A hub lives in the namespace already.
+    BootFailed
+        The roster is not HEALTHY by the deadline; it is taken down again.
+    """
+    if Role.HUB.value in runtime.named_actors(settings.namespace):
+        raise SessionConflict(
+            f"a swarm already lives in namespace {settings.namespace} of this Ray",
+            "Use it with `--address`, take it down, or set another `namespace`",
+        )
+    give_up = time.monotonic() + settings.boot_deadline_s
+    try:
+        hub = _create(settings, home)
+        progress("creating agents", None)
+        return _until_healthy(hub, settings, give_up, progress)
+    except BaseException:
+        take_down(settings.namespace)
+        raise
+
+
+def take_down(namespace: str) -> None:
+    """End every actor of the namespace, and wait until their names are gone."""
+    for name in runtime.named_actors(namespace):
+        with contextlib.suppress(SwarmUnavailable):
+            runtime.kill(runtime.find_actor(name, namespace))
+    runtime.until(lambda: not runtime.named_actors(namespace), HUB_CALL_TIMEOUT_S)
+
+
+def roster(settings: Settings) -> tuple[tuple[RosterLine, RosterEntry], ...]:
+    """Every agent that should live: its kind, and its entry in the hub's registry."""
+    return tuple(
+        (line, RosterEntry(agent_id=_agent_id(line.agent.role, number), role=line.agent.role, critical=line.critical))
+        for line in ROSTER
+        for number in range(1, (settings.agents.instances if line.many else 1) + 1)
+    )
+
+
+def _create(settings: Settings, home: Path) -> Any:
+    """Create the hub and every agent; returns at once with the hub's handle."""
+    entries = roster(settings)
+    hub = runtime.spawn(
+        Hub,
+        tuple(entry for _, entry in entries),
+        settings.hub,
+        version(),
+        settings.seed,
+        name=Role.HUB.value,
+        namespace=settings.namespace,
+        concurrency_groups={},
+        max_concurrency=HUB_MAX_CONCURRENCY,
+        max_pending_calls=HUB_MAX_CONCURRENCY,
+    )
+    for line, entry in entries:
+        identity = Identity(
+            agent_id=entry.agent_id,
+            role=entry.role,
+            critical=entry.critical,
+            namespace=settings.namespace,
+            version=version(),
+            heartbeat_s=settings.hub.heartbeat_s,
+        )
+        arguments: tuple[Any, ...] = (getattr(settings, entry.role.value, None),)
+        if line.agent is MarketDataAgent:
+            arguments = (settings.market, str(home / "snapshots"))
+        runtime.spawn(
+            line.agent,
+            identity,
+            settings.agents,
+            *arguments,
+            name=entry.agent_id,
+            namespace=settings.namespace,
+            concurrency_groups=CONCURRENCY_GROUPS,
+            max_pending_calls=settings.agents.max_pending_calls,
+        )
+    return hub
+
+
+def _until_healthy(hub: Any, settings: Settings, give_up: float, progress: Progress) -> SwarmHealth:
+    health: SwarmHealth | None = None
+    while time.monotonic() < give_up:
+        try:
+            health = runtime.wait_for(hub.health.remote(), max(0.1, give_up - time.monotonic()))
+        except runtime.ActorUnreachable as error:
+            raise BootFailed(f"the hub died while starting ({error})", "Look into Ray's logs") from error
+        except SwarmError:
+            break
+        assert health is not None
+        progress("waiting for the roster", health)
+        if health.state is SwarmState.HEALTHY:
+            return health
+        time.sleep(POLL_S)
+    problems = "; ".join(health.problems) if health else "the hub does not answer"
+    raise BootFailed(
+        f"the roster is not healthy after {settings.boot_deadline_s:g} s: {problems}",
+        "Everything was taken down again; see the reason above, or allow more with boot_deadline_s",
+    )
+
+
+def _refuse_second(record: Session | None, home: Path) -> None:
+    if record is None:
+        return
+    if record.stale():
+        raise SessionConflict(
+            f"{session.session_path(home)} records the swarm of {record.started_utc}, whose Ray is gone",
+            "Run `swarm down` to clear what it left, then `swarm up`",
+        )
+    raise SessionConflict(
+        f"a swarm started {record.started_utc} is recorded in {home}, Ray at {record.address}",
+        "Use it, or run `swarm down` first",
+    )
+
+
+def _agent_id(role: Role, number: int) -> str:
+    return role.value if number == 1 else f"{role.value}-{number}"

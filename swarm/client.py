@@ -1,0 +1,386 @@
+"""The Python client: submit coordinated risk calculations to a swarm, from any process that can reach it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from cluster import runtime, session
+from cluster.errors import DeadlineExceeded, InvalidRequest, Overloaded, SwarmUnavailable
+from hive.market.snapshot import SnapshotHeader
+from hive.messages.calculation import (
+    DEFAULT_CONFIDENCES,
+    CalculationRequest,
+    CalculationResult,
+    CalculationType,
+    Parameters,
+    Role,
+    Shock,
+)
+from hive.messages.health import LateAnswer, RolePerformance, SwarmHealth
+from hive.messages.portfolio import Portfolio
+from swarm.settings import Settings, load, swarm_home
+
+Deadline = float | datetime.timedelta | datetime.datetime
+"""Seconds from now, a span from now, or a point in time with its time zone."""
+
+GRACE_S = 1.0  # beyond the deadline, for the hub's own word on what was late
+RETRY_S = 0.1
+MAX_SUBMITTED = 256  # futures of one client that may be outstanding
+WORKERS = 32  # of them in flight at a time
+
+
+class SwarmClient:
+    """A connection to a swarm.
+
+    ``SwarmClient()`` finds the swarm that ``swarm up`` recorded in ``SWARM_HOME``; ``SwarmClient("host:6379")`` goes
+    to an address; ``with SwarmClient.embedded() as swarm:`` starts one that ends with the block. All methods may be
+    called from several threads.
+
+    Parameters
+    ----------
+    address : str, optional
+        Ray address of the swarm.
+    home : str or Path, optional
+        Where to look for the session record instead of ``SWARM_HOME``.
+    settings : Settings, optional
+        Instead of those of the home; only the namespace and the default deadline matter to a client.
+
+    Raises
+    ------
+    SwarmUnavailable
+        No swarm answers there; the message says how to start one.
+    """
+
+    def __init__(
+        self, address: str | None = None, *, home: str | Path | None = None, settings: Settings | None = None
+    ) -> None:
+        place = Path(home).expanduser().absolute() if home is not None else swarm_home()
+        self._settings = settings if settings is not None else load(home=place)[0]
+        namespace = self._settings.namespace
+        if address is None and not runtime.joined():
+            address, namespace = _recorded(place)
+        self._joined_here = not runtime.joined()
+        if address is not None:
+            runtime.connect(address, namespace)
+        self._namespace = namespace
+        self._hub: Any = None
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._outstanding = threading.BoundedSemaphore(MAX_SUBMITTED)
+        try:
+            self._find_hub()
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    @contextlib.contextmanager
+    def embedded(
+        cls,
+        *,
+        settings: Settings | None = None,
+        home: str | Path | None = None,
+        progress: Callable[[str, SwarmHealth | None], None] | None = None,
+    ) -> Iterator[SwarmClient]:
+        """A swarm inside this process for the length of a ``with`` block; nothing of it is left afterwards.
+
+        Parameters
+        ----------
+        home : str or Path, optional
+            Directory that keeps its snapshots; without it they go with the swarm.
+        progress : callable, optional
+            Told what is being waited for while the swarm boots.
+        """
+        from swarm import boot
+
+        chosen = settings if settings is not None else load(home=swarm_home())[0]
+        place = Path(home).expanduser().absolute() if home is not None else None
+        with boot.embedded(chosen, progress or (lambda _text, _health: None), place):
+            client = cls(settings=chosen)
+            try:
+                yield client
+            finally:
+                client.close()
+
+    def calculate(
+        self,
+        portfolio: Portfolio,
+        calculation: CalculationType | str = CalculationType.COMPREHENSIVE,
+        *,
+        confidences: Sequence[float] = DEFAULT_CONFIDENCES,
+        horizon_days: int = 1,
+        seed: int = 0,
+        snapshot: str | None = None,
+        as_of: str | datetime.date | None = None,
+        shocks: Mapping[str, Mapping[str, float]] | None = None,
+        windows: Sequence[tuple[str, str]] = (),
+        deadline: Deadline | None = None,
+    ) -> CalculationResult:
+        """Run one coordinated calculation and wait for it.
+
+        Parameters
+        ----------
+        confidences : sequence of float
+            Confidence levels of the tail measures, 0.95 and the like.
+        horizon_days : int
+            Trading days.
+        snapshot, as_of : str, optional
+            Market snapshot by id or its beginning, or the current one cut at a date; the current one by default.
+        shocks : mapping of name to {symbol: return}, optional
+            Hypothetical moves beside the library's; ``"*"`` stands for every symbol not named.
+        windows : sequence of (start, end) ISO dates, optional
+            Historical stress windows beside the library's.
+        deadline : float, timedelta or datetime, optional
+            When the answer is no longer wanted; ``hub.deadline_s`` from now by default.
+
+        Raises
+        ------
+        InvalidInput
+            Something in the portfolio or the parameters was refused; nothing was computed.
+        CalculationIncomplete
+            The agent without which there is no answer is late or has failed.
+        DeadlineExceeded, Overloaded, SwarmUnavailable
+            The hub did not answer in time, has no room, or is gone.
+        """
+        return self.calculate_many(
+            [portfolio],
+            calculation,
+            confidences=confidences,
+            horizon_days=horizon_days,
+            seed=seed,
+            snapshot=snapshot,
+            as_of=as_of,
+            shocks=shocks,
+            windows=windows,
+            deadline=deadline,
+        )[0]
+
+    def calculate_many(
+        self,
+        portfolios: Sequence[Portfolio],
+        calculation: CalculationType | str = CalculationType.COMPREHENSIVE,
+        *,
+        confidences: Sequence[float] = DEFAULT_CONFIDENCES,
+        horizon_days: int = 1,
+        seed: int = 0,
+        snapshot: str | None = None,
+        as_of: str | datetime.date | None = None,
+        shocks: Mapping[str, Mapping[str, float]] | None = None,
+        windows: Sequence[tuple[str, str]] = (),
+        deadline: Deadline | None = None,
+    ) -> tuple[CalculationResult, ...]:
+        """Run one calculation for several portfolios on one snapshot, in one call; parameters as :meth:`calculate`.
+
+        Results come in the order of the portfolios. One bad portfolio refuses them all.
+        """
+        request = CalculationRequest(
+            portfolios=tuple(portfolios),
+            calculation=CalculationType.parse(calculation),
+            parameters=Parameters(
+                confidences=tuple(_as_float(confidence) for confidence in confidences),
+                horizon_days=horizon_days,
+                seed=seed,
+                shocks=tuple(Shock(name, dict(moves)) for name, moves in (shocks or {}).items()),
+                windows=tuple(windows),
+            ),
+            deadline_utc_ns=self._deadline_ns(deadline),
+            snapshot_id=snapshot,
+            as_of=str(as_of) if as_of is not None else None,
+        )
+        results: tuple[CalculationResult, ...] = self._ask_hub(
+            lambda hub: hub.calculate.remote(request), request.deadline_utc_ns
+        )
+        return results
+
+    def submit(
+        self, portfolio: Portfolio, calculation: CalculationType | str = CalculationType.COMPREHENSIVE, **options: Any
+    ) -> Future[CalculationResult]:
+        """Like :meth:`calculate`, at once and with a future.
+
+        Raises
+        ------
+        Overloaded
+            ``MAX_SUBMITTED`` futures of this client are outstanding; nothing was accepted.
+        """
+        return self._submit(lambda: self.calculate(portfolio, calculation, **options))
+
+    async def calculate_async(
+        self, portfolio: Portfolio, calculation: CalculationType | str = CalculationType.COMPREHENSIVE, **options: Any
+    ) -> CalculationResult:
+        """Like :meth:`calculate`, for asyncio."""
+        return await asyncio.wrap_future(self.submit(portfolio, calculation, **options))
+
+    async def calculate_many_async(
+        self,
+        portfolios: Sequence[Portfolio],
+        calculation: CalculationType | str = CalculationType.COMPREHENSIVE,
+        **options: Any,
+    ) -> tuple[CalculationResult, ...]:
+        """Like :meth:`calculate_many`, for asyncio."""
+        work = self._submit(lambda: self.calculate_many(portfolios, calculation, **options))
+        return await asyncio.wrap_future(work)
+
+    def health(self, timeout_s: float = 5.0) -> SwarmHealth:
+        """Ping every agent and judge the swarm."""
+        health: SwarmHealth = self._wait(self._find_hub().health.remote(), timeout_s)
+        return health
+
+    def performance(self, timeout_s: float = 5.0) -> tuple[RolePerformance, ...]:
+        """How each agent has served since the hub started."""
+        served: tuple[RolePerformance, ...] = self._wait(self._find_hub().performance.remote(), timeout_s)
+        return served
+
+    def late_answers(self, timeout_s: float = 5.0) -> tuple[LateAnswer, ...]:
+        """Answers that came after their deadline."""
+        late: tuple[LateAnswer, ...] = self._wait(self._find_hub().late_answers.remote(), timeout_s)
+        return late
+
+    def load_prices(
+        self,
+        path: str | Path,
+        *,
+        kind: Literal["prices", "returns"] = "prices",
+        currency: str = "USD",
+        index: str | None = None,
+        accept_quarantine: bool = False,
+        make_current: bool = True,
+        timeout_s: float = 30.0,
+    ) -> SnapshotHeader:
+        """Read, validate and hand in a CSV or Parquet file; it becomes the current snapshot unless told otherwise.
+
+        Raises
+        ------
+        InvalidMarketData
+            The file does not pass validation; the market stays as it is.
+        """
+        from hive.market.sources import from_file
+
+        snapshot = from_file(
+            path,
+            kind=kind,
+            currency=currency,
+            index=index,
+            accept_quarantine=accept_quarantine,
+            settings=self._settings.market,
+        )
+        header: SnapshotHeader = self._wait(self._market().add.remote(snapshot, make_current), timeout_s)
+        return header
+
+    def use_snapshot(self, snapshot: str, timeout_s: float = 30.0) -> SnapshotHeader:
+        """Make a saved snapshot, named by id or its beginning, the current one."""
+        header: SnapshotHeader = self._wait(self._market().use.remote(snapshot), timeout_s)
+        return header
+
+    def snapshot(
+        self, snapshot: str | None = None, *, as_of: str | datetime.date | None = None, timeout_s: float = 30.0
+    ) -> SnapshotHeader:
+        """Header of a snapshot: the current one, one by id, or one cut at a date."""
+        date = str(as_of) if as_of is not None else None
+        header: SnapshotHeader = self._wait(self._market().header.remote(snapshot, date), timeout_s)
+        return header
+
+    def snapshots(self, timeout_s: float = 30.0) -> tuple[str, tuple[SnapshotHeader, ...]]:
+        """Id of the current snapshot, and the headers of all saved ones, newest first."""
+        headers: tuple[str, tuple[SnapshotHeader, ...]] = self._wait(self._market().headers.remote(), timeout_s)
+        return headers
+
+    def close(self) -> None:
+        """Finish what was submitted and leave the swarm, which goes on without this client."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+            self._pool = None
+        if self._joined_here:
+            runtime.disconnect()
+
+    def __enter__(self) -> SwarmClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask_hub(self, call: Callable[[Any], Any], deadline_utc_ns: int) -> Any:
+        """Ask the hub until it answers or the deadline passes; a hub that dies over a question is asked again."""
+        while True:
+            left_s = (deadline_utc_ns - time.time_ns()) / 1e9
+            try:
+                return runtime.wait_for(call(self._find_hub()), max(0.0, left_s) + GRACE_S)
+            except runtime.QueueFull as error:
+                raise Overloaded("too many calls of this client wait at the hub", "Wait for some") from error
+            except DeadlineExceeded as error:
+                raise DeadlineExceeded("the hub did not answer before the deadline", "Run `swarm health`") from error
+            except runtime.ActorUnreachable as error:
+                self._hub = None
+                if (deadline_utc_ns - time.time_ns()) / 1e9 < RETRY_S:
+                    raise SwarmUnavailable(
+                        "the hub died and did not come back before the deadline", "Run `swarm health`, and try again"
+                    ) from error
+                time.sleep(RETRY_S)
+
+    def _wait(self, reference: Any, timeout_s: float) -> Any:
+        try:
+            return runtime.wait_for(reference, timeout_s)
+        except runtime.ActorUnreachable as error:
+            self._hub = None
+            raise SwarmUnavailable(
+                "the agent's process is dead or restarting", "Try again in a few seconds, or run `swarm health`"
+            ) from error
+
+    def _find_hub(self) -> Any:
+        with self._lock:
+            if self._hub is None:
+                self._hub = runtime.find_actor(Role.HUB.value, self._namespace)
+            return self._hub
+
+    def _market(self) -> Any:
+        return runtime.find_actor(Role.MARKET_DATA.value, self._namespace)
+
+    def _submit(self, work: Callable[[], Any]) -> Future[Any]:
+        if not self._outstanding.acquire(blocking=False):
+            raise Overloaded(f"{MAX_SUBMITTED} calculations of this client are outstanding", "Wait for some of them")
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="swarm-client")
+        future = self._pool.submit(work)
+        future.add_done_callback(lambda _: self._outstanding.release())
+        return future
+
+    def _deadline_ns(self, deadline: Deadline | None) -> int:
+        now_ns = time.time_ns()
+        if isinstance(deadline, datetime.datetime):
+            if deadline.tzinfo is None:
+                raise InvalidRequest(f"the deadline {deadline} has no time zone", "Give it one, such as UTC")
+            deadline_ns = int(deadline.timestamp() * 1e9)
+        else:
+            span = deadline.total_seconds() if isinstance(deadline, datetime.timedelta) else deadline
+            deadline_ns = now_ns + int((self._settings.hub.deadline_s if span is None else span) * 1e9)
+        if deadline_ns <= now_ns:
+            raise InvalidRequest("the deadline lies in the past", "Give one in the future")
+        return deadline_ns
+
+
+def _recorded(home: Path) -> tuple[str, str]:
+    """Address and namespace of the swarm recorded in ``home``."""
+    record = session.read(home)
+    if record is None:
+        raise SwarmUnavailable(f"no swarm is recorded in {home}", "Run `swarm up`, or name its --address")
+    if record.stale():
+        raise SwarmUnavailable(
+            f"the swarm of {record.started_utc} recorded in {home} is gone",
+            "Run `swarm down` to clear what it left, then `swarm up`",
+        )
+    return record.address, record.namespace
+
+
+def _as_float(value: Any) -> Any:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
