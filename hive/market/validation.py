@@ -88,14 +88,11 @@ def validate(table: Table, *, kind: Kind, settings: MarketSettings) -> Validated
     )
     kept = dates[~days]
     if len(kept) < needed or condemned.all():
+        passed = 0 if condemned.all() else len(kept)
+        hint = ", or say --kind returns" if kind == "prices" and _looks_like_returns(values) else ""
         raise InvalidMarketData(
-            f"{len(kept) if not condemned.all() else 0} of {len(table.dates)} rows pass validation ({_summary(report)})",
-            f"Correct the data; at least {needed} clean rows are needed"
-            + (
-                ", or say --kind returns if these are returns"
-                if kind == "prices" and _looks_like_returns(values)
-                else ""
-            ),
+            f"{passed} of {len(table.dates)} rows pass validation ({_summary(report)})",
+            f"Correct the data: at least {needed} clean rows are needed{hint}",
         )
     volumes = None if table.volumes is None else np.ascontiguousarray(table.volumes[rows][~days][:, ~condemned])
     return Validated(
