@@ -2,8 +2,9 @@
 
 Two ways to own a Ray: :func:`start_head` runs ``ray start --head --block`` in a process of its own, which outlives
 the terminal and takes every Ray process with it when it ends (the kernel delivers the death of the parent);
-:func:`embed` starts Ray as children of this process. Everything is bound to the loopback address unless the caller
-names another. The rest of the house reaches Ray through the functions below and the actor shells, nowhere else.
+:func:`embed` starts Ray as children of this process. Ray's own ports listen on every interface, whatever address a
+node is given, so a Ray started here always asks for Ray's token; the dashboard is on loopback. The rest of the house
+reaches Ray through the functions below, nowhere else.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -33,13 +35,14 @@ from ray.exceptions import (
 )
 
 from cluster.errors import BootFailed, DeadlineExceeded, SessionConflict, SwarmError, SwarmUnavailable
-from cluster.session import Process, Session
+from cluster.session import Process
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 LOOPBACK = "127.0.0.1"
 POLL_S = 0.05
-STOP_GRACE_S = 10.0  # how long Ray may take to end by itself before it is killed
+STOP_GRACE_S = 2.0  # how long Ray may take to end by itself before it is killed; agents have nothing to save
+KILL_GRACE_S = 10.0  # how long the kernel may take to remove what was killed
 
 ActorUnreachable = RayActorError
 """What a call raises when the actor's process is dead or restarting."""
@@ -55,10 +58,13 @@ class Head:
 
     launcher: Process
     address: str
+    dashboard_url: str
+    session_directory: str
+    """Where it keeps its logs and sockets."""
 
 
 def start_head(*, port: int, dashboard_port: int, cpus: int | None, log: Path, deadline_s: float) -> Head:
-    """Start a Ray head on the loopback address, detached from this terminal.
+    """Start a Ray head on this machine, detached from this terminal.
 
     Raises
     ------
@@ -68,11 +74,12 @@ def start_head(*, port: int, dashboard_port: int, cpus: int | None, log: Path, d
         Ray ended or did not listen before the deadline; nothing is left running.
     """
     _refuse_taken_port(port, "ray.port")
-    environment = {**os.environ, "RAY_DISABLE_IMPORT_WARNING": "1"}
-    _ensure_token(environment)
+    _refuse_taken_port(dashboard_port, "ray.dashboard_port")
+    _quiet_ray()
+    _use_token(create=True)
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
-        *("--node-ip-address", LOOPBACK, "--port", str(port)),
+        *("--port", str(port)),
         *("--dashboard-host", LOOPBACK, "--dashboard-port", str(dashboard_port)),
         *(("--num-cpus", str(cpus)) if cpus is not None else ()),
     ]
@@ -83,22 +90,28 @@ def start_head(*, port: int, dashboard_port: int, cpus: int | None, log: Path, d
             stdout=sink,
             stderr=sink,
             start_new_session=True,
-            env=environment,
         )
-    head = Head(launcher=Process.of(child.pid), address=f"{LOOPBACK}:{port}")
-    give_up = time.monotonic() + deadline_s
-    while not _listening(port):
-        if child.poll() is not None:
-            raise BootFailed(f"Ray ended while starting (exit {child.returncode})", f"Its own words are in {log}")
-        if time.monotonic() > give_up:
-            stop_tree(head.launcher)
-            raise BootFailed(f"Ray did not listen on port {port} within {deadline_s:g} s", f"Look into {log}")
-        time.sleep(POLL_S)
-    return head
+    launcher = Process.of(child.pid)
+    if not until(lambda: _listening(port) or child.poll() is not None, deadline_s):
+        stop(launcher, _session_directory_of(launcher.pid))
+        raise BootFailed(f"Ray did not listen on port {port} within {deadline_s:g} s", f"Look into {log}")
+    if child.poll() is not None:
+        raise BootFailed(f"Ray ended while starting (exit {child.returncode})", f"Its own words are in {log}")
+    return Head(
+        launcher=launcher,
+        address=f"{LOOPBACK}:{port}",
+        dashboard_url=f"http://{LOOPBACK}:{dashboard_port}",
+        session_directory=_session_directory_of(launcher.pid),
+    )
 
 
-def connect(address: str, namespace: str) -> None:
+def connect(address: str, namespace: str) -> str:
     """Join this process to the Ray at ``address`` as a driver; a process already joined stays as it is.
+
+    Returns
+    -------
+    str
+        Address of Ray's dashboard; empty where it has none or this process had joined before.
 
     Raises
     ------
@@ -106,17 +119,20 @@ def connect(address: str, namespace: str) -> None:
         Nothing that speaks Ray answers there.
     """
     if ray.is_initialized():
-        return
+        return ""
+    _quiet_ray()
     host, _, port = address.rpartition(":")
     if not address.startswith("ray://") and port.isdigit() and not _listening(int(port), host or LOOPBACK):
         raise SwarmUnavailable(f"no Ray listens at {address}", "Start a swarm with `swarm up`, or name its --address")
+    _use_token(create=False)
     try:
-        ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
+        context = ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
     except (RayError, RuntimeError, ConnectionError, ValueError, OSError) as error:
         raise SwarmUnavailable(
             f"the Ray at {address} cannot be joined ({type(error).__name__}: {_first_line(error)})",
             "Check the address, and that both sides use the same Ray version and token",
         ) from error
+    return f"http://{context.dashboard_url}" if context.dashboard_url else ""
 
 
 def embed(*, cpus: int | None, namespace: str) -> None:
@@ -137,7 +153,6 @@ def embed(*, cpus: int | None, namespace: str) -> None:
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        _node_ip_address=LOOPBACK,
     )
 
 
@@ -147,11 +162,11 @@ def disconnect() -> None:
         return
     children = _descendants(os.getpid())
     owned = any("gcs_server" in name for name, _ in children)
-    directory = session_directory() if owned else ""
+    directory = _session_directory_of(os.getpid()) if owned else ""
     ray.shutdown()
     if owned:
         _end([process for _, process in children], STOP_GRACE_S)
-        remove_session_directory(directory)
+        _remove_session_directory(directory)
 
 
 def joined() -> bool:
@@ -159,39 +174,19 @@ def joined() -> bool:
     return bool(ray.is_initialized())
 
 
-def session_directory() -> str:
-    """Where the joined Ray keeps its logs and sockets."""
-    return str(ray._private.worker._global_node.get_session_dir_path())  # no public reader exists
+def stop(launcher: Process, directory: str) -> None:
+    """End a head that :func:`start_head` began with everything below it, and remove its files.
 
-
-def dashboard_url() -> str:
-    """Address of the dashboard of the joined Ray, or an empty string where it has none."""
-    url = ray._private.worker._global_node.webui_url  # no public reader exists
-    return f"http://{url}" if url else ""
-
-
-def address_of_joined_ray() -> str:
-    return str(ray.get_runtime_context().gcs_address)
-
-
-def stop_tree(launcher: Process) -> None:
-    """End a head that :func:`start_head` began, with everything below it; returns when all of it is gone."""
-    if not launcher.alive():
-        return
-    processes = [process for _, process in _descendants(launcher.pid)]
-    with contextlib.suppress(psutil.NoSuchProcess):
-        root = psutil.Process(launcher.pid)
-        root.terminate()
-        processes.append(root)
-    _end(processes, STOP_GRACE_S)
-
-
-def stop(session: Session) -> None:
-    """End the Ray a session owns and remove the files it left; a joined Ray is not touched."""
-    if session.launcher is None:
-        return
-    stop_tree(session.launcher)
-    remove_session_directory(session.ray_session_dir)
+    The launcher itself does not heed SIGTERM while it blocks, so its children are asked first and it is killed last.
+    """
+    if launcher.alive():
+        children = [process for _, process in _descendants(launcher.pid)]
+        for process in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        psutil.wait_procs(children, timeout=STOP_GRACE_S)
+        _end([*children, psutil.Process(launcher.pid)], grace_s=0.0)
+    _remove_session_directory(directory)
 
 
 def answered_in(group: str) -> Callable[[F], F]:
@@ -330,15 +325,19 @@ def _listening(port: int, host: str = LOOPBACK) -> bool:
         return False
 
 
-def _ensure_token(environment: dict[str, str]) -> None:
-    """Token authentication for the Ray we start, with the token Ray itself keeps, unless the user chose otherwise."""
-    if environment.setdefault("RAY_AUTH_MODE", "token") != "token":
-        return
-    given = environment.get("RAY_AUTH_TOKEN") or environment.get("RAY_AUTH_TOKEN_PATH")
-    if not given and not (Path.home() / ".ray" / "auth_token").exists():
-        command = [sys.executable, "-m", "ray.scripts.scripts", "get-auth-token", "--generate"]
-        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60)
-    os.environ["RAY_AUTH_MODE"] = "token"
+def _use_token(*, create: bool) -> None:
+    """Token authentication, with the token Ray itself keeps, unless the user set ``RAY_AUTH_MODE``.
+
+    Ray 2.60 does this by itself for a Ray it starts inside a process and for one it finds, not for ``ray start`` and
+    not for an address that is named; these are the functions it uses itself, and there are no public ones.
+    """
+    from ray._private.authentication import authentication_token_setup as setup
+
+    if create:
+        setup.enable_token_auth_by_default()
+        setup.ensure_token_if_auth_enabled(create_token_if_missing=True)
+    else:
+        setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 def _quiet_ray() -> None:
@@ -360,11 +359,21 @@ def _end(processes: Iterable[psutil.Process], grace_s: float) -> None:
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(alive, timeout=grace_s)
+    psutil.wait_procs(alive, timeout=KILL_GRACE_S)
 
 
-def remove_session_directory(directory: str) -> None:
-    """Remove one Ray session's files, and the pointers to it that Ray leaves beside them. "" is no directory."""
+def _session_directory_of(pid: int) -> str:
+    """Session directory of the Ray below a process, read from its GCS server's command line; "" where there is none."""
+    for name, process in _descendants(pid):
+        if "gcs_server" in name:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found = re.search(r"=(/\S*/session_[^/\s]+)", " ".join(process.cmdline()))
+                return found.group(1) if found else ""
+    return ""
+
+
+def _remove_session_directory(directory: str) -> None:
+    """Remove one Ray session's files, and what Ray keeps beside them once no other session is there."""
     session = Path(directory)
     if not session.name.startswith("session_"):
         return
@@ -372,11 +381,11 @@ def remove_session_directory(directory: str) -> None:
     latest = session.parent / "session_latest"
     if latest.is_symlink() and not latest.exists():
         latest.unlink()
-    current = session.parent / "ray_current_cluster"
-    if current.exists() and not any(session.parent.glob("session_*/sockets")):
-        current.unlink()
-    with contextlib.suppress(OSError):
-        session.parent.rmdir()  # only when nobody else uses it
+    if not any(session.parent.glob("session_*")):
+        for name in ("ray_current_cluster", "prom_metrics_service_discovery.json"):
+            (session.parent / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            session.parent.rmdir()
 
 
 def _first_line(error: BaseException) -> str:

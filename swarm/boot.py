@@ -75,7 +75,7 @@ def up(settings: Settings, home: Path, progress: Progress) -> Session:
     """
     with session.exclusive(home):
         _refuse_second(session.read(home), home)
-        launcher = None
+        head: runtime.Head | None = None
         address = settings.ray.address
         if not address:
             progress("starting Ray", None)
@@ -86,26 +86,24 @@ def up(settings: Settings, home: Path, progress: Progress) -> Session:
                 log=home / "ray.log",
                 deadline_s=settings.ray.start_deadline_s,
             )
-            launcher, address = head.launcher, head.address
+            address = head.address
         try:
             progress("joining Ray", None)
-            runtime.connect(address, settings.namespace)
+            dashboard_url = runtime.connect(address, settings.namespace)
             record = Session(
                 address=address,
                 namespace=settings.namespace,
                 started_utc=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                launcher=launcher,
-                ray_session_dir=runtime.session_directory(),
-                dashboard_url=runtime.dashboard_url(),
+                launcher=head.launcher if head is not None else None,
+                ray_session_dir=head.session_directory if head is not None else "",
+                dashboard_url=head.dashboard_url if head is not None else dashboard_url,
             )
             bring_up(settings, home, progress)
             session.write(home, record)
         except BaseException:
-            directory = runtime.session_directory() if launcher is not None and runtime.joined() else ""
             runtime.disconnect()
-            if launcher is not None:
-                runtime.stop_tree(launcher)
-                runtime.remove_session_directory(directory)
+            if head is not None:
+                runtime.stop(head.launcher, head.session_directory)
             raise
         return record
 
@@ -122,18 +120,17 @@ def down(home: Path) -> str:
             return f"The session record in {home} could not be read and was removed. Look for a Ray left running."
         if record is None:
             return f"No swarm is recorded in {home}; nothing to do."
-        if record.stale():
-            runtime.stop(record)
-            session.remove(home)
-            return f"The swarm of {record.started_utc} had died; its record and files were removed."
-        if record.owns_ray:
+        stale = record.stale()
+        if record.launcher is not None:
             runtime.disconnect()
-            runtime.stop(record)
+            runtime.stop(record.launcher, record.ray_session_dir)
         else:
             with contextlib.suppress(SwarmUnavailable):
                 runtime.connect(record.address, record.namespace)
                 take_down(record.namespace)
         session.remove(home)
+        if stale:
+            return f"The swarm of {record.started_utc} had died; its record and files were removed."
         return f"The swarm of {record.started_utc} is down."
 
 

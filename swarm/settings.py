@@ -37,14 +37,14 @@ DEFAULT_HOME = "~/.riskswarm"
 
 @dataclass(frozen=True)
 class RaySettings:
-    """The Ray that `swarm up` starts. All its ports but these two are chosen by Ray; all are bound to loopback."""
+    """The Ray that `swarm up` starts; it picks all its ports but these two itself."""
 
     address: str = ""
     """Ray to join, ``host:port``; empty starts one."""
     port: Annotated[int, Interval(ge=1, le=65535)] = 6379
     """Port of the Ray that is started."""
     dashboard_port: Annotated[int, Interval(ge=1, le=65535)] = 8265
-    """Port of its dashboard; Ray takes the next free one where it is taken."""
+    """Port of its dashboard, on loopback."""
     cpus: Annotated[int, Ge(0)] = 0
     """Cores that Ray may count; 0 lets it count those it finds."""
     start_deadline_s: Annotated[float, Gt(0)] = 60.0

@@ -38,6 +38,7 @@ from hive.messages.calculation import (
     Task,
 )
 from hive.messages.health import (
+    SERVING,
     AgentHealth,
     AgentReport,
     AgentState,
@@ -83,8 +84,9 @@ class Hub:
     async def heartbeat(self, report: AgentReport) -> bool:
         """Take an agent's report; False asks it to register again."""
         known = self._registry.heartbeat(report, time.monotonic_ns())
-        if known and report.state in (AgentState.HEALTHY, AgentState.DEGRADED):
-            self._wake()
+        if known and report.state in SERVING:
+            self._changed.set()
+            self._learn_current(report.agent_id)
         return known
 
     async def deregister(self, agent_id: str) -> None:
@@ -193,11 +195,15 @@ class Hub:
         """The header of the snapshot every agent of this calculation will use."""
         if request.snapshot_id is None and request.as_of is None and self._current is not None:
             return self._current
+        return await self._named(request.snapshot_id, request.as_of, give_up_ns)
+
+    async def _named(self, snapshot_id: str | None, as_of: str | None, give_up_ns: int) -> SnapshotHeader:
+        """The header the market data agent gives for a selection; that of the current snapshot is remembered."""
         instance = await self._pick(Role.MARKET_DATA, give_up_ns)
         if isinstance(instance, str):
             raise SwarmUnavailable(f"the market data agent does not serve ({instance})", "Run `swarm health`")
         try:
-            call = instance.handle.header.remote(request.snapshot_id, request.as_of)
+            call = instance.handle.header.remote(snapshot_id, as_of)
             header: SnapshotHeader = await asyncio.wait_for(_value(call), _seconds_left(give_up_ns))
         except TimeoutError:
             raise DeadlineExceeded(
@@ -205,7 +211,7 @@ class Hub:
             ) from None
         except runtime.ActorUnreachable as error:
             raise SwarmUnavailable("the market data agent died over the question", "Calculate again") from error
-        if request.snapshot_id is None and request.as_of is None:
+        if snapshot_id is None and as_of is None:
             self._current = header
         return header
 
@@ -325,8 +331,11 @@ class Hub:
             version=f"{self._version}, up since {self._started}",
         )
 
-    def _wake(self) -> None:
-        self._changed.set()
+    def _learn_current(self, agent_id: str) -> None:
+        """A hub that knows no current snapshot, new or restarted, asks the market data agent when it comes to serve."""
+        if self._current is None and agent_id == Role.MARKET_DATA.value:
+            give_up_ns = time.monotonic_ns() + int(self._settings.deadline_s * 1e9)
+            self._keep(asyncio.ensure_future(_ignore_death(self._named(None, None, give_up_ns))))
 
     def _keep(self, future: asyncio.Future[Any]) -> None:
         """Hold a reference until it is done: the loop itself keeps none."""

@@ -96,10 +96,12 @@ def propose(
             allocation("minimum variance", "minimum_variance", whole(minimum_variance(signed))),
         ),
     )
-    warnings: tuple[str, ...] = ()
+    warnings = []
     if len(state.recent) < settings.covariance_days:
-        warnings = (f"the covariance rests on {len(state.recent)} of {settings.covariance_days} days",)
-    return report, warnings, fallbacks
+        warnings.append(f"the covariance rests on {len(state.recent)} of {settings.covariance_days} days")
+    if (book.weights < 0).any():
+        warnings.append("the book holds shorts: the proposals keep signs and gross exposure, not net exposure")
+    return report, tuple(warnings), fallbacks
 
 
 def risk_contributions(covariance: np.ndarray, weights: np.ndarray) -> np.ndarray:

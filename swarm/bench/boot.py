@@ -1,0 +1,122 @@
+"""How long a swarm takes to come up, and what it weighs: the real ``swarm up``, as its own process, again and again."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from cluster import runtime, session
+from cluster.errors import BootFailed
+from swarm.bench.record import Row, row
+from swarm.client import SwarmClient
+
+UP_TIMEOUT_S = 180.0
+GOAL_COLD_S = 15.0
+GOAL_WARM_S = 5.0
+
+
+def run(*, repeats: int, progress: Callable[[str], None]) -> list[Row]:
+    """Boot with and without a running Ray, ``repeats`` times each, and weigh the roster."""
+    cold: list[float] = []
+    warm: list[float] = []
+    down: list[float] = []
+    agents_mib: list[float] = []
+    ray_mib: list[float] = []
+    for number in range(repeats):
+        progress(f"boot {number + 1} of {repeats}, Ray not running")
+        with _home() as home:
+            cold.append(_up(home, "--set", f"ray.port={_free_port()}", "up"))
+            agents, everything = _weigh(home)
+            agents_mib.append(agents)
+            ray_mib.append(everything - agents)
+            started = time.monotonic()
+            _swarm(home, "down")
+            down.append(time.monotonic() - started)
+        progress(f"boot {number + 1} of {repeats}, Ray running")
+        with _home() as home, _ray(home) as address:
+            warm.append(_up(home, "up", "--address", address))
+            _swarm(home, "down")
+    return [
+        row("swarm up, Ray not running, until HEALTHY", cold, unit="s", goal=("p50", GOAL_COLD_S)),
+        row("swarm up on a running Ray, until HEALTHY", warm, unit="s", goal=("p50", GOAL_WARM_S)),
+        row("swarm down", down, unit="s"),
+        row("memory of the roster (hub and agents, proportional share)", agents_mib, unit="MiB"),
+        row("memory of Ray itself beside it", ray_mib, unit="MiB"),
+    ]
+
+
+def _up(home: Path, *arguments: str) -> float:
+    started = time.monotonic()
+    _swarm(home, *arguments)
+    return time.monotonic() - started
+
+
+def _swarm(home: Path, *arguments: str) -> None:
+    """Run the command as a user would; its own message becomes the error."""
+    environment = {**os.environ, "SWARM_HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, "-m", "swarm.cli.main", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=UP_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise BootFailed(f"`swarm {' '.join(arguments)}` failed: {done.stderr.strip()}", "Run it by hand")
+
+
+def _weigh(home: Path) -> tuple[float, float]:
+    """Proportional memory, MiB, of the roster's processes and of the whole Ray with them."""
+    record = session.read(home)
+    assert record is not None and record.launcher is not None
+    with SwarmClient(home=home) as client:
+        roster = {agent.pid for agent in client.health().agents}
+    everything = [record.launcher.pid, *(p.pid for p in psutil.Process(record.launcher.pid).children(recursive=True))]
+    weights = {pid: _pss_mib(pid) for pid in everything}
+    return sum(weight for pid, weight in weights.items() if pid in roster), sum(weights.values())
+
+
+def _pss_mib(pid: int) -> float:
+    try:
+        return float(psutil.Process(pid).memory_full_info().pss) / 2**20
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+@contextmanager
+def _home() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="riskswarm-bench-") as directory:
+        try:
+            yield Path(directory)
+        finally:
+            _swarm(Path(directory), "down")
+
+
+@contextmanager
+def _ray(home: Path) -> Iterator[str]:
+    """A Ray head without a swarm, idle workers started, as a user finds it."""
+    head = runtime.start_head(
+        port=_free_port(), dashboard_port=_free_port(), cpus=None, log=home / "ray.log", deadline_s=60.0
+    )
+    try:
+        runtime.connect(head.address, "bench")  # returns once the node takes work
+        runtime.disconnect()
+        yield head.address
+    finally:
+        runtime.stop(head.launcher, head.session_directory)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((runtime.LOOPBACK, 0))
+        return int(probe.getsockname()[1])

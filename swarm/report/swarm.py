@@ -1,0 +1,161 @@
+"""The swarm itself for a reader at a terminal: health, agents, snapshots, settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from hive.market.snapshot import SHORT_ID, QualityReport, SnapshotHeader
+from hive.messages.health import AgentHealth, AgentState, RolePerformance, SwarmHealth, SwarmState
+from swarm.settings import Setting
+
+STATE_STYLE = {
+    AgentState.HEALTHY: "green",
+    AgentState.STARTING: "cyan",
+    AgentState.DEGRADED: "yellow",
+    AgentState.SUSPECT: "yellow",
+    AgentState.DEAD: "red",
+}
+SWARM_STYLE = {SwarmState.HEALTHY: "green", SwarmState.DEGRADED: "yellow", SwarmState.DOWN: "red"}
+
+
+def health(swarm: SwarmHealth) -> RenderableType:
+    """The verdict, then one line an agent with the reason where it is not HEALTHY."""
+    verdict = Text.assemble(
+        "swarm ",
+        (swarm.state, f"bold {SWARM_STYLE[swarm.state]}"),
+        f", swept in {swarm.sweep_ms:.1f} ms",
+        (f", market to {swarm.as_of}, snapshot {swarm.snapshot_id[:SHORT_ID]}" if swarm.snapshot_id else "", "dim"),
+    )
+    return Group(verdict, agent_states(swarm.agents))
+
+
+def agent_states(agents: Iterable[AgentHealth]) -> Table:
+    table = _table("agent", "state", "ping ms", "restarts", "pid", "answered", "failed", "")
+    for agent in agents:
+        report = agent.report
+        table.add_row(
+            agent.agent_id,
+            Text(agent.state, style=STATE_STYLE[agent.state]),
+            "" if agent.ping_ms is None else f"{agent.ping_ms:.1f}",
+            str(agent.restarts),
+            str(agent.pid or ""),
+            "" if report is None else str(report.answered),
+            "" if report is None else str(report.failed),
+            agent.reason or (f"last error: {report.last_error}" if report and report.last_error else ""),
+        )
+    return table
+
+
+def agents(swarm: SwarmHealth, performance: Sequence[RolePerformance]) -> Table:
+    """What each agent is, where it lives and how it has served."""
+    served = {line.agent_id: line for line in performance}
+    table = _table(
+        "agent",
+        "state",
+        "pid",
+        "node",
+        "critical",
+        "MiB",
+        "calls",
+        "ok",
+        "late",
+        "failed",
+        "p50 ms",
+        "p99 ms",
+        "hub ms",
+    )
+    for agent in swarm.agents:
+        report, line = agent.report, served.get(agent.agent_id)
+        table.add_row(
+            agent.agent_id,
+            Text(agent.state, style=STATE_STYLE[agent.state]),
+            str(agent.pid or ""),
+            agent.node_id[:8],
+            "yes" if agent.critical else "",
+            f"{report.resident_mib:.0f}" if report else "",
+            *((str(line.calls), str(line.ok), str(line.late), str(line.failed)) if line else ("", "", "", "")),
+            _milliseconds(report.compute_p50_ms if report else None),
+            _milliseconds(report.compute_p99_ms if report else None),
+            _milliseconds(line.latency_ms if line and line.ok else None),
+        )
+    return table
+
+
+def snapshots(current: str, headers: Sequence[SnapshotHeader]) -> Table:
+    table = _table("", "snapshot", "source", "from", "to", "days", "symbols", "index", "factors", "volumes")
+    for header in headers:
+        table.add_row(
+            "*" if header.snapshot_id == current else "",
+            header.snapshot_id[:SHORT_ID],
+            header.source,
+            header.first_date,
+            header.as_of,
+            str(header.observations),
+            str(len(header.symbols)),
+            header.index_name,
+            str(len(header.factors) or ""),
+            "yes" if header.average_volumes is not None else "",
+        )
+    return table
+
+
+def snapshot(header: SnapshotHeader) -> RenderableType:
+    lines = [
+        f"snapshot {header.snapshot_id}",
+        f"{header.source}, {header.currency}",
+        f"{header.observations} days, {header.first_date} to {header.as_of}",
+        f"{len(header.symbols)} symbols: {', '.join(header.symbols)}",
+        f"index: {header.index_name or 'none'}; factors: {', '.join(header.factors) or 'none'}; "
+        f"volumes: {'yes' if header.average_volumes is not None else 'none'}",
+        f"left out by validation: {header.quarantined_days} days, {header.quarantined_symbols} symbols; "
+        f"{header.flags} flags",
+    ]
+    return Text("\n".join(lines))
+
+
+def quality(report: QualityReport, source: str) -> RenderableType:
+    """What validation found, defect by defect."""
+    parts: list[RenderableType] = []
+    if report.clean:
+        parts.append(Text(f"{source}: {report.rows_read} rows, {report.symbols_read} symbols, clean", style="green"))
+    else:
+        counts = ", ".join(f"{count} {kind}" for kind, count in (report.counts or {}).items())
+        parts.append(Text(f"{source}: {counts}", style="red"))
+        table = _table("defect", "date", "symbol", "found")
+        for defect in report.defects:
+            table.add_row(defect.kind, defect.date, defect.symbol, defect.found)
+        parts.append(table)
+        parts.append(
+            Text(
+                f"quarantined: {len(report.quarantined_days)} days, symbols "
+                f"{', '.join(report.quarantined_symbols) or 'none'}"
+            )
+        )
+    if report.flags:
+        parts.append(Text("flagged, kept: " + "; ".join(report.flags), style="yellow"))
+    return Group(*parts)
+
+
+def settings(rows: Sequence[Setting]) -> Table:
+    table = _table("key", "value", "from", "meaning")
+    for row in rows:
+        changed = row.value != row.default
+        value = Text(str(row.value), style="bold" if changed else "")
+        table.add_row(row.key, value, row.origin, row.meaning + (f" (default {row.default})" if changed else ""))
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        numeric = column.endswith("ms") or column in ("pid", "MiB", "calls", "ok", "late", "failed", "days", "restarts")
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    return table
+
+
+def _milliseconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
