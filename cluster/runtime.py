@@ -44,6 +44,9 @@ POLL_S = 0.05
 STOP_GRACE_S = 2.0  # how long Ray may take to end by itself before it is killed; agents have nothing to save
 KILL_GRACE_S = 10.0  # how long the kernel may take to remove what was killed
 
+_embedded: list[str] = []
+"""Session directory of the Ray that :func:`embed` started in this process; empty while there is none."""
+
 ActorUnreachable = RayActorError
 """What a call raises when the actor's process is dead or restarting."""
 QueueFull = PendingCallsLimitExceeded
@@ -147,26 +150,26 @@ def embed(*, cpus: int | None, namespace: str) -> None:
         raise SessionConflict("this process is already joined to a Ray", "Disconnect first, or connect to that Ray")
     os.environ.pop("RAY_ADDRESS", None)  # an embedded swarm is private: Ray must not join another instead
     _quiet_ray()
-    ray.init(
+    context = ray.init(
         num_cpus=cpus,
         namespace=namespace,
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
     )
+    _embedded.append(str(context.address_info["session_dir"]))
 
 
 def disconnect() -> None:
     """Leave the Ray this process joined; an embedded one ends, and its files go with it."""
     if not ray.is_initialized():
         return
-    children = _descendants(os.getpid())
-    owned = any("gcs_server" in name for name, _ in children)
-    directory = _session_directory_of(os.getpid()) if owned else ""
+    before = _descendants(os.getpid()) if _embedded else []
+    directory = _embedded.pop() if _embedded else ""
     ray.shutdown()
-    if owned:
-        _end([process for _, process in children], STOP_GRACE_S)
-        _remove_session_directory(directory)
+    mine = [process for name, process in before if directory and _belongs_to(process, name, directory)]
+    _end(mine, STOP_GRACE_S)
+    _remove_session_directory(directory)
 
 
 def joined() -> bool:
@@ -277,6 +280,11 @@ def own_handle() -> Any:
     return ray.get_runtime_context().current_actor
 
 
+def was_restarted() -> bool:
+    """Whether Ray restarted the actor this process is."""
+    return bool(ray.get_runtime_context().was_current_actor_reconstructed)
+
+
 def share(value: Any) -> Any:
     """Put ``value`` into the object store; agents of this node read its arrays without a copy."""
     return ray.put(value)
@@ -351,6 +359,14 @@ def _descendants(pid: int) -> list[tuple[str, psutil.Process]]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 found.append((process.name(), process))
     return found
+
+
+def _belongs_to(process: psutil.Process, name: str, directory: str) -> bool:
+    """Whether a child of this process is part of the Ray of ``directory``: by its command line, or as a worker."""
+    try:
+        return name.startswith("ray::") or Path(directory).name in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _end(processes: Iterable[psutil.Process], grace_s: float) -> None:

@@ -11,7 +11,7 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import Any
 
@@ -105,7 +105,7 @@ class Hub:
         self._current = header
         for instance in self._registry.instances():
             if instance.entry.role is not Role.MARKET_DATA and instance.handle is not None:
-                self._keep(asyncio.ensure_future(_ignore_death(instance.handle.prepare.remote(header.snapshot_id))))
+                self._keep(asyncio.ensure_future(_ignore_death(_prepare(instance, header.snapshot_id))))
 
     async def calculate(self, request: CalculationRequest) -> tuple[CalculationResult, ...]:
         """Run one coordinated calculation: the same frozen snapshot for every agent, gathered to the deadline.
@@ -177,6 +177,8 @@ class Hub:
             calculations=self._calculations,
             late_answers=self._late_total,
             in_flight=self._in_flight,
+            hub_since=self._started,
+            hub_restarted=runtime.was_restarted(),
         )
 
     async def performance(self) -> tuple[RolePerformance, ...]:
@@ -274,6 +276,7 @@ class Hub:
     async def _pick(self, role: Role, give_up_ns: int) -> Instance | str:
         """An instance to ask, waited for while it may still come; else the reason why there is none."""
         while True:
+            self._registry.judge(time.monotonic_ns())
             serving = self._registry.serving(role)
             instance = self._choose(serving)
             if instance is not None:
@@ -310,6 +313,8 @@ class Hub:
                 instance.state = AgentState.SUSPECT
                 instance.reason = f"no answer to a ping within {self._settings.ping_timeout_s:g} s"
             return None
+        except runtime.QueueFull:
+            return None  # earlier pings wait there unanswered, and missed heartbeats have told why
         except runtime.ActorUnreachable:
             self._registry.unreachable(agent_id, "its process died; Ray is restarting it")
             return None
@@ -328,7 +333,7 @@ class Hub:
             ping_ms=0.0,
             node_id=self._node_id,
             pid=os.getpid(),
-            version=f"{self._version}, up since {self._started}",
+            version=self._version,
         )
 
     def _learn_current(self, agent_id: str) -> None:
@@ -413,11 +418,15 @@ async def _value(call: Any) -> Any:
         raise
 
 
-async def _ignore_death(call: Any) -> None:
-    """Await a hint to an agent; if it cannot be told it will find out by itself."""
+async def _prepare(instance: Instance, snapshot_id: str) -> None:
+    await instance.handle.prepare.remote(snapshot_id)
+
+
+async def _ignore_death(call: Awaitable[Any]) -> None:
+    """Await a hint to an agent; one that cannot be told finds out by itself when it is asked."""
     try:
         await call
-    except (runtime.ActorUnreachable, SwarmError):
+    except (runtime.ActorUnreachable, runtime.QueueFull, SwarmError):
         return
 
 

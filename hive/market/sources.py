@@ -140,16 +140,17 @@ def read_table(path: str | Path) -> Table:
     names = {str(column).strip().lower(): column for column in frame.columns}
     if "date" in names and "symbol" in names:
         return _long(frame, names, path)
-    return _wide(frame)
+    return _wide(frame, path)
 
 
-def _wide(frame: pd.DataFrame) -> Table:
+def _wide(frame: pd.DataFrame, path: Path) -> Table:
     values, texts = _numbers(frame.iloc[:, 1:])
     return Table(
         dates=[str(date)[:10] for date in frame.iloc[:, 0]],
         symbols=tuple(str(column).strip() for column in frame.columns[1:]),
         values=values,
         texts=texts,
+        source=str(path),
     )
 
 
@@ -180,6 +181,7 @@ def _long(frame: pd.DataFrame, names: dict[str, Any], path: Path) -> Table:
         values=values,
         texts=texts,
         volumes=volumes,
+        source=str(path),
     )
 
 

@@ -40,6 +40,7 @@ class Table:
     values: np.ndarray
     texts: dict[tuple[int, int], str]
     volumes: np.ndarray | None = None
+    source: str = "the table"
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,11 @@ def validate(table: Table, *, kind: Kind, settings: MarketSettings) -> Validated
     InvalidMarketData
         Symbols repeat, there are too many, or fewer days pass than a snapshot needs.
     """
-    _check_symbols(table.symbols, settings)
+    _check_symbols(table, settings)
     needed = settings.min_observations + (kind == "prices")
     if len(table.dates) < needed:
         raise InvalidMarketData(
-            f"the table has {len(table.dates)} row{'s' * (len(table.dates) != 1)} of {kind}",
+            f"{table.source} has {len(table.dates)} row{'s' * (len(table.dates) != 1)} of {kind}",
             f"Give at least {needed}",
         )
     defects: list[Defect] = []
@@ -91,7 +92,7 @@ def validate(table: Table, *, kind: Kind, settings: MarketSettings) -> Validated
         passed = 0 if condemned.all() else len(kept)
         hint = ", or say --kind returns" if kind == "prices" and _looks_like_returns(values) else ""
         raise InvalidMarketData(
-            f"{passed} of {len(table.dates)} rows pass validation ({_summary(report)})",
+            f"of {table.source} {passed} of {len(table.dates)} rows pass validation ({_summary(report)})",
             f"Correct the data: at least {needed} clean rows are needed{hint}",
         )
     volumes = None if table.volumes is None else np.ascontiguousarray(table.volumes[rows][~days][:, ~condemned])
@@ -123,15 +124,20 @@ def _summary(report: QualityReport) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "no defect"
 
 
-def _check_symbols(symbols: tuple[str, ...], settings: MarketSettings) -> None:
+def _check_symbols(table: Table, settings: MarketSettings) -> None:
+    symbols = table.symbols
     twice = sorted(symbol for symbol, count in Counter(symbols).items() if count > 1)
     if twice:
-        raise InvalidMarketData(f"column {twice[0]} appears more than once", "Give each symbol one column")
+        raise InvalidMarketData(
+            f"column {twice[0]} of {table.source} appears more than once", "Give each symbol one column"
+        )
     if not symbols or any(not symbol.strip() for symbol in symbols):
-        raise InvalidMarketData("a column has no symbol", "Give a date column and one named column per symbol")
+        raise InvalidMarketData(
+            f"a column of {table.source} has no symbol", "Give a date column and one named column per symbol"
+        )
     if len(symbols) > settings.max_symbols:
         raise InvalidMarketData(
-            f"{len(symbols)} symbols are more than the {settings.max_symbols} allowed",
+            f"the {len(symbols)} symbols of {table.source} are more than the {settings.max_symbols} allowed",
             "Split the table, or raise market.max_symbols",
         )
 

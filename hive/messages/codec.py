@@ -71,7 +71,7 @@ def digest(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """``value`` as JSON-ready dictionaries, lists and scalars; dates and enums become text, NaN becomes None."""
+    """``value`` as JSON-ready dictionaries, lists and scalars; dates and enums become text, NaN and infinity None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Enum):
@@ -84,7 +84,7 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, (np.datetime64, np.generic)):
         return str(value) if isinstance(value, np.datetime64) else plain(value.item())
-    if isinstance(value, float) and math.isnan(value):
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
 

@@ -96,6 +96,9 @@ class SwarmHealth:
     """Calculations gathered since the hub started."""
     late_answers: int
     in_flight: int
+    hub_since: str
+    """When the hub's process started; its counts begin there."""
+    hub_restarted: bool
 
     @property
     def problems(self) -> tuple[str, ...]:

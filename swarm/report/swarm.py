@@ -30,7 +30,10 @@ def health(swarm: SwarmHealth) -> RenderableType:
         f", swept in {swarm.sweep_ms:.1f} ms",
         (f", market to {swarm.as_of}, snapshot {swarm.snapshot_id[:SHORT_ID]}" if swarm.snapshot_id else "", "dim"),
     )
-    return Group(verdict, agent_states(swarm.agents))
+    parts: list[RenderableType] = [verdict, agent_states(swarm.agents)]
+    if swarm.hub_restarted:
+        parts.append(Text(f"the hub was restarted at {swarm.hub_since}; counts begin there", style="yellow"))
+    return Group(*parts)
 
 
 def agent_states(agents: Iterable[AgentHealth]) -> Table:

@@ -1,0 +1,68 @@
+"""The value-at-risk report: its window, its order, its warnings and its worst days."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from actors.risk.measures import gaussian, historical
+from actors.risk.value_at_risk import estimators
+from actors.risk.value_at_risk.settings import ValueAtRiskSettings
+from cluster.errors import InvalidMarketData
+from hive.messages.calculation import Parameters
+
+
+def _estimate(snapshot, held, parameters=None, **fields):
+    settings = ValueAtRiskSettings(**fields)
+    return estimators.estimate(estimators.rebuild(snapshot, settings), held, parameters or Parameters(), settings)
+
+
+@pytest.mark.parametrize(("window_days", "used"), [(0, 8312), (500, 500), (10_000, 8312)])
+def test_report_rests_on_the_newest_days_of_the_window(snapshot, equal_book, equal_returns, window_days, used):
+    report, _ = _estimate(snapshot, equal_book, window_days=window_days)
+    assert {found.samples for found in report.estimates} == {used}
+    expected = [m(equal_returns[-used:], c) for m in (historical, gaussian) for c in (0.95, 0.99)]
+    for found, wanted in zip(report.estimates, [estimate for pair in expected for estimate in pair], strict=True):
+        assert (found.measure, found.method_label, found.confidence) == (
+            wanted.measure,
+            wanted.method_label,
+            wanted.confidence,
+        )
+        assert found.value == pytest.approx(wanted.value, rel=1e-12)
+
+
+def test_weights_follow_their_symbols_and_not_the_columns(market, book):
+    rng = np.random.default_rng(0)
+    returns = rng.normal(0, 0.01, (300, 3)) * [1, 5, 25]
+    report, _ = _estimate(market(returns, symbols=("A", "B", "C")), book({"C": -0.5, "A": 1.5}))
+    wanted, _ = historical(1.5 * returns[:, 0] - 0.5 * returns[:, 2], 0.95)
+    assert report.estimates[0].value == pytest.approx(wanted.value, rel=1e-12)
+
+
+def test_worst_days_are_the_largest_losses_first_of_the_days_they_fell_on(market, book):
+    report, _ = _estimate(market([[0.01], [-0.03], [0.02], [-0.05], [0.0]]), book({"S0": 1.0}), worst_days=3)
+    listed = [(day.date, day.loss) for day in report.worst_days]
+    assert listed == [("2020-01-05", 0.05), ("2020-01-03", 0.03), ("2020-01-06", 0.0)]
+
+
+def test_worst_days_are_dated_inside_the_window(market, book):
+    snapshot = market([[-0.9], [0.01], [-0.03], [0.02], [-0.05], [0.0]])
+    report, _ = _estimate(snapshot, book({"S0": 1.0}), worst_days=2, window_days=4)
+    assert [day.date for day in report.worst_days] == ["2020-01-06", "2020-01-04"]
+
+
+def test_short_history_and_long_horizon_are_warned_of(market, book):
+    snapshot = market(np.random.default_rng(1).normal(0, 0.01, (400, 1)))
+    _, calm = _estimate(snapshot, book({"S0": 1.0}), Parameters(confidences=(0.95,)))
+    _, thin = _estimate(snapshot, book({"S0": 1.0}), Parameters(confidences=(0.95, 0.99)))
+    _, long = _estimate(snapshot, book({"S0": 1.0}), Parameters(confidences=(0.9,), horizon_days=20))
+    assert calm == ()
+    assert len(thin) == 1
+    assert "0.99" in thin[0]
+    assert len(long) == 2
+    assert "overlap" in long[1]
+
+
+def test_horizon_that_history_does_not_hold_is_refused(market, book):
+    with pytest.raises(InvalidMarketData):
+        _estimate(market(np.full((50, 1), 0.01)), book({"S0": 1.0}), Parameters(horizon_days=50))

@@ -1,0 +1,82 @@
+"""Fixtures that need a real swarm: one embedded for the whole run, and a home that is not the user's."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from cluster import runtime
+from hive.hub.settings import HubSettings
+from hive.messages.health import AgentHealth, SwarmState
+from swarm import SwarmClient
+from swarm.settings import Settings
+
+RECOVERY_S = 60.0
+MAX_IN_FLIGHT = 16
+
+
+@pytest.fixture(scope="session", autouse=True)
+def private_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test reads or writes the home of whoever runs it."""
+    home = tmp_path_factory.mktemp("home")
+    before = os.environ.get("SWARM_HOME")
+    os.environ["SWARM_HOME"] = str(home)
+    yield home
+    os.environ.pop("SWARM_HOME")
+    if before is not None:
+        os.environ["SWARM_HOME"] = before
+
+
+@pytest.fixture(scope="session")
+def settings() -> Settings:
+    """Defaults, with a small bound on calculations in flight and patience with processes that tests kill."""
+    return Settings(hub=HubSettings(max_in_flight=MAX_IN_FLIGHT, max_restarts=1000, ping_timeout_s=2.0))
+
+
+@pytest.fixture(scope="session")
+def client(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwarmClient]:
+    with SwarmClient.embedded(settings=settings, home=tmp_path_factory.mktemp("embedded")) as embedded:
+        yield embedded
+
+
+@pytest.fixture
+def healthy(client: SwarmClient) -> Iterator[SwarmClient]:
+    """The embedded swarm, whole before the test and whole again after it."""
+    wait_until_healthy(client)
+    yield client
+    wait_until_healthy(client)
+
+
+def wait_until_healthy(client: SwarmClient) -> None:
+    assert eventually(lambda: is_healthy(client)), client.health().problems
+
+
+def is_healthy(client: SwarmClient) -> bool:
+    try:
+        return client.health().state is SwarmState.HEALTHY
+    except Exception:
+        return False
+
+
+def eventually(condition: Callable[[], bool], within_s: float = RECOVERY_S) -> bool:
+    return runtime.until(condition, within_s)
+
+
+def agent(client: SwarmClient, agent_id: str) -> AgentHealth:
+    return next(found for found in client.health().agents if found.agent_id == agent_id)
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """The process stands still inside the block, unless the block kills it."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)

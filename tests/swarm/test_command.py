@@ -1,0 +1,301 @@
+"""The command as a user runs it: real processes, a real Ray of its own, exit codes, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster import session
+from tests.conftest import eventually
+
+SWARM = [sys.executable, "-m", "swarm.cli.main"]
+TIMEOUT_S = 120
+
+
+def swarm(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*SWARM, *arguments],
+        env={**os.environ, "SWARM_HOME": str(home), **environment},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+
+def answer(home: Path, *arguments: str) -> dict:
+    done = swarm(home, *arguments, "--json")
+    assert done.returncode in (0, 1, 2), done.stderr
+    return json.loads(done.stdout)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def on_free_ports() -> list[str]:
+    return ["--set", f"ray.port={free_port()}", "--set", f"ray.dashboard_port={free_port()}"]
+
+
+def left_behind() -> tuple[set[str], set[str], set[int]]:
+    """What a Ray may leave: session directories, shared memory, processes."""
+    sessions = {str(path) for path in Path("/tmp/ray").glob("session_2*")}
+    shared = {path.name for path in Path("/dev/shm").iterdir()}
+    processes = {p.pid for p in psutil.process_iter(["cmdline"]) if "ray" in " ".join(p.info["cmdline"] or [])}
+    return sessions, shared, processes
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Home of a swarm that is up."""
+    place = tmp_path_factory.mktemp("up")
+    done = swarm(place, *on_free_ports(), "--set", "hub.max_restarts=1", "up")
+    assert done.returncode == 0, done.stderr
+    yield place
+    assert swarm(place, "down").returncode == 0
+
+
+def test_demo_prints_the_report_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    before = left_behind()
+    done = swarm(tmp_path, "demo")
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "COMPREHENSIVE, complete",
+        "Lehman and after, 2008",
+        "liquidity adjusted var",
+        "risk-balanced",
+        "Correlation picture",
+        "Days to liquidate",
+        "no volume or price is known for UNH",
+        "value_at_risk  ok",
+    ):
+        assert words in done.stdout
+    after = left_behind()
+    assert after[0] <= before[0] and after[1] <= before[1]
+    assert eventually(lambda: not {p for p in left_behind()[2] - before[2] if psutil.pid_exists(p)})
+    assert not list(tmp_path.iterdir())
+
+
+def test_up_survives_its_terminal_and_health_is_zero(home: Path) -> None:
+    found = answer(home, "health")
+    assert found["state"] == "healthy" and found["problems"] == []
+    assert [agent["agent_id"] for agent in found["agents"]][:2] == ["hub", "market_data"]
+    assert swarm(home, "health").returncode == 0
+    record = session.read(home)
+    assert record is not None and record.launcher is not None and record.launcher.alive()
+
+
+def test_every_agent_is_a_named_ray_actor(home: Path) -> None:
+    record = session.read(home)
+    assert record is not None
+    listed = subprocess.run(
+        [sys.executable, "-m", "ray.scripts.scripts", "list", "actors", "--format", "json", "--filter", "state=ALIVE"],
+        env={**os.environ, "RAY_ADDRESS": record.address, "RAY_AUTH_MODE": "token"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    actors = {actor["name"]: actor for actor in json.loads(listed.stdout)}
+    names = ["correlation", "hub", "liquidity", "market_data", "portfolio", "stress", "value_at_risk"]
+    assert sorted(actors) == names, listed.stderr
+    assert {actor["ray_namespace"] for actor in actors.values()} == {"riskswarm"}
+    assert "ValueAtRiskAgent(value_at_risk)" in (
+        actors["value_at_risk"]["repr_name"] or "ValueAtRiskAgent(value_at_risk)"
+    )
+
+
+def test_risk_of_equal_weights_reproduces_the_reference(home: Path) -> None:
+    found = answer(home, "risk", "--calc", "var")
+    estimates = found["answers"]["value_at_risk"]["report"]["estimates"]
+    values = {(e["measure"], e["confidence"]): e["value"] for e in estimates if e["method_label"] == "historical"}
+    reference = {
+        ("var", 0.95): 0.017451735440,
+        ("cvar", 0.95): 0.027151732679,
+        ("var", 0.99): 0.031384567543,
+        ("cvar", 0.99): 0.045772428823,
+    }
+    assert values.keys() == reference.keys()
+    assert all(math.isclose(values[key], reference[key], rel_tol=1e-9) for key in reference)
+
+
+def test_risk_of_a_file_on_prices_of_a_file_as_of_a_date(home: Path, tmp_path: Path) -> None:
+    prices = tmp_path / "prices.csv"
+    rows = [f"2021-{m:02d}-{d:02d},{100 + (d % 7)},{50 + (m * d) % 5}" for m in range(1, 13) for d in range(1, 29)]
+    prices.write_text("date,AAA,BBB\n" + "\n".join(rows) + "\n")
+    book = tmp_path / "book.csv"
+    book.write_text("symbol,weight\nAAA,0.5\nBBB,0.5\n")
+    arguments = ["risk", "--portfolio", str(book), "--prices", str(prices), "--calc", "var", "--as-of", "2021-06-28"]
+    found = answer(home, *arguments, "--confidence", "0.9", "--horizon", "2")
+    assert found["as_of"] == "2021-06-28" and found["portfolio"] == "book"
+    assert {e["confidence"] for e in found["answers"]["value_at_risk"]["report"]["estimates"]} == {0.9}
+    assert answer(home, "data", "show")["source"].startswith("bundled")
+
+
+def test_status_agents_and_data_speak_of_this_swarm(home: Path) -> None:
+    assert answer(home, "status")["health"]["state"] == "healthy"
+    pids = {agent["agent_id"]: agent["pid"] for agent in answer(home, "agents")["agents"]}
+    assert all(psutil.pid_exists(pid) for pid in pids.values())
+    listed = answer(home, "data", "list")
+    assert listed["current"] in {snapshot["snapshot_id"] for snapshot in listed["snapshots"]}
+
+
+def test_client_of_another_process_finds_the_swarm_by_its_home(home: Path) -> None:
+    script = (
+        "from swarm import SwarmClient, Portfolio\n"
+        "with SwarmClient() as client:\n"
+        "    print(client.calculate(Portfolio.from_weights({'AAPL': 1.0}), 'var').estimate('var', 0.95).value)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "SWARM_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert 0.01 < float(done.stdout) < 0.1, done.stderr
+
+
+def test_second_up_is_refused_and_the_first_goes_on(home: Path) -> None:
+    before = session.session_path(home).read_bytes()
+    done = swarm(home, "up")
+    assert done.returncode == 4 and "is recorded in" in done.stderr and "swarm down" in done.stderr
+    assert session.session_path(home).read_bytes() == before
+    assert swarm(home, "health").returncode == 0
+
+
+def test_second_swarm_on_the_same_ray_is_refused_and_the_first_goes_on(home: Path, tmp_path: Path) -> None:
+    record = session.read(home)
+    assert record is not None
+    done = swarm(tmp_path, "up", "--address", record.address)
+    assert done.returncode == 4 and "already lives in namespace riskswarm" in " ".join(done.stderr.split())
+    assert not session.session_path(tmp_path).exists()
+    assert swarm(home, "health").returncode == 0
+
+
+def test_swarm_on_a_joined_ray_goes_down_and_leaves_that_ray_alone(home: Path, tmp_path: Path) -> None:
+    record = session.read(home)
+    assert record is not None
+    other = ["--set", "namespace=other"]
+    assert swarm(tmp_path, *other, "up", "--address", record.address).returncode == 0
+    assert answer(tmp_path, *other, "risk", "--calc", "liquidity")["completeness"] == 1.0
+    assert "is down" in swarm(tmp_path, *other, "down").stdout
+    assert swarm(tmp_path, *other, "health").returncode == 2
+    assert swarm(home, "health").returncode == 0
+
+
+REFUSED = {
+    "unknown setting": (["--set", "hub.deadlin=1", "config", "show"], 2, "Did you mean hub.deadline_s"),
+    "bad setting": (["--set", "hub.deadline_s=soon", "config", "show"], 2, "hub.deadline_s"),
+    "missing portfolio": (["risk", "--portfolio", "nowhere.csv"], 2, "nowhere.csv cannot be read"),
+    "missing prices": (["data", "check", "nowhere.csv"], 2, "nowhere.csv cannot be read"),
+    "unknown calculation": (["risk", "--calc", "magic"], 2, "'magic' is unknown"),
+    "no swarm": (["risk"], 3, "no swarm is recorded"),
+    "no command": (["fly"], 2, "No such command"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_input_is_one_message_and_an_exit_code(tmp_path: Path, name: str) -> None:
+    arguments, code, words = REFUSED[name]
+    done = swarm(tmp_path, *arguments)
+    assert done.returncode == code
+    assert words in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr and done.stdout == ""
+
+
+def test_unhealthy_answers_exit_with_two_where_nothing_runs(tmp_path: Path) -> None:
+    done = swarm(tmp_path, "health", "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["state"] == "down"
+
+
+def test_taken_port_is_named_and_nothing_is_started(tmp_path: Path) -> None:
+    before = left_behind()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = swarm(tmp_path, "--set", f"ray.port={port}", "up")
+    assert done.returncode == 4 and f"port {port} is taken" in done.stderr
+    assert not session.session_path(tmp_path).exists()
+    assert left_behind()[0] <= before[0]
+
+
+def test_stale_record_is_said_refused_and_cleared_by_down(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    process = session.Process.of(child.pid)
+    child.kill()
+    child.wait()
+    session.write(tmp_path, session.Session("127.0.0.1:1", "riskswarm", "2026-01-01", process, "", ""))
+    for arguments, code in ((["up"], 4), (["risk"], 3), (["health"], 2)):
+        done = swarm(tmp_path, *arguments)
+        assert done.returncode == code and "swarm down" in done.stderr + done.stdout
+    assert "had died" in swarm(tmp_path, "down").stdout
+    assert not session.session_path(tmp_path).exists()
+    assert "nothing to do" in swarm(tmp_path, "down").stdout
+
+
+def test_unreadable_record_is_refused_and_set_aside_by_down(tmp_path: Path) -> None:
+    session.session_path(tmp_path).write_text("{")
+    assert swarm(tmp_path, "up").returncode == 4
+    assert "could not be read" in swarm(tmp_path, "down").stdout
+    assert not session.session_path(tmp_path).exists()
+
+
+def test_config_show_has_a_meaning_for_every_key_and_says_where_values_come_from(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[hub]\ndeadline_s = 3\nretries = 1\n")
+    done = swarm(tmp_path, "--set", "hub.retries=4", "config", "show", "--json", SWARM_MARKET__SPIKE_RETURN="0.4")
+    rows = {row["key"]: row for row in json.loads(done.stdout)}
+    assert rows["hub.deadline_s"]["value"] == 3 and rows["hub.deadline_s"]["origin"].endswith("config.toml")
+    assert rows["hub.retries"]["value"] == 4 and rows["hub.retries"]["origin"] == "command line"
+    assert rows["market.spike_return"]["origin"] == "environment SWARM_MARKET__SPIKE_RETURN"
+    assert all(row["meaning"] for row in rows.values())
+
+
+def test_agent_that_keeps_dying_is_parked_and_health_degrades(home: Path) -> None:
+    def stress() -> dict:
+        return next(agent for agent in answer(home, "health")["agents"] if agent["agent_id"] == "stress")
+
+    for restarts in (1, 2):
+        os.kill(stress()["pid"], signal.SIGKILL)
+        assert eventually(lambda restarts=restarts: stress()["restarts"] == restarts)
+    assert eventually(lambda: stress()["reason"].startswith("parked"))
+    done = swarm(home, "health")
+    assert done.returncode == 1 and "parked: more than 1 restarts" in " ".join(done.stdout.split())
+    found = answer(home, "risk")
+    assert found["completeness"] == 0.8 and "parked" in found["answers"]["stress"]["reason"]
+
+
+def test_down_ends_every_process_and_file_of_its_ray(tmp_path: Path) -> None:
+    before = left_behind()
+    assert swarm(tmp_path, *on_free_ports(), "up").returncode == 0
+    record = session.read(tmp_path)
+    assert record is not None and record.launcher is not None
+    started = {p.pid for p in psutil.Process(record.launcher.pid).children(recursive=True)}
+    assert len(started) > 7 and Path(record.ray_session_dir).exists()
+    assert swarm(tmp_path, "down").returncode == 0
+    assert not any(_lives(pid) for pid in started)
+    assert left_behind()[0] <= before[0] and left_behind()[1] <= before[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "ray.log", "snapshots"]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE and psutil.Process(pid).create_time() < time.time()
+    except psutil.NoSuchProcess:
+        return False
