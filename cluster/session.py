@@ -19,6 +19,7 @@ import psutil
 from cluster.errors import SessionConflict
 
 LAYOUT_VERSION = 1
+CLOCK_STEP_S = 2.0  # start times are derived from the boot time, which moves when the wall clock is set
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Process:
     def alive(self) -> bool:
         try:
             process = psutil.Process(self.pid)
-            return process.create_time() == self.started and process.status() != psutil.STATUS_ZOMBIE
+            same = abs(process.create_time() - self.started) < CLOCK_STEP_S
+            return same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
 
@@ -75,7 +77,9 @@ def read(home: Path) -> Session | None:
         if fields.pop("layout_version") != LAYOUT_VERSION:
             raise ValueError("layout version")
         launcher = fields.pop("launcher")
-        return Session(launcher=Process(**launcher) if launcher else None, **fields)
+        if launcher is not None:
+            launcher = Process(pid=int(launcher["pid"]), started=float(launcher["started"]))
+        return Session(launcher=launcher, **fields)
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -88,8 +92,8 @@ def write(home: Path, session: Session) -> None:
     """Record ``session`` atomically, readable by its owner alone."""
     path = session_path(home)
     draft = path.with_suffix(f".{os.getpid()}.draft")
+    draft.touch(mode=0o600)
     draft.write_text(json.dumps({"layout_version": LAYOUT_VERSION, **asdict(session)}, indent=2) + "\n")
-    draft.chmod(0o600)
     draft.replace(path)
 
 

@@ -10,6 +10,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import math
 import os
 import textwrap
 import tomllib
@@ -109,7 +110,7 @@ def load(
     InvalidSettings
         A key is unknown, a value out of range, or the file does not parse.
     """
-    known = {setting.key for setting in describe(Settings(), {})}
+    known = {setting.key: setting.default for setting in describe(Settings(), {})}
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     sources = (
@@ -120,12 +121,12 @@ def load(
     for source in sources:
         for key, (value, origin) in source.items():
             if key not in known:
-                close = difflib.get_close_matches(key, known, n=1)
+                close = difflib.get_close_matches(key, list(known), n=1)
                 raise InvalidSettings(
                     f"the setting {key} ({origin}) is unknown",
                     f"Did you mean {close[0]}?" if close else "See `swarm config show` for those that exist",
                 )
-            values[key], origins[key] = value, origin
+            values[key], origins[key] = _read(value, key, origin, known[key]), origin
     return _validated(values, origins), origins
 
 
@@ -163,7 +164,7 @@ def _from_file(path: Path, *, must_exist: bool) -> dict[str, tuple[Any, str]]:
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
     return {
-        name[len(PREFIX) :].lower().replace("__", "."): (_value(text), f"environment {name}")
+        name[len(PREFIX) :].lower().replace("__", "."): (_Text(text), f"environment {name}")
         for name, text in environment.items()
         if name.startswith(PREFIX) and name not in NOT_SETTINGS
     }
@@ -175,7 +176,7 @@ def _from_command_line(overrides: Sequence[str]) -> dict[str, tuple[Any, str]]:
         key, equals, value = text.partition("=")
         if not equals:
             raise InvalidSettings(f"--set {text} has no value", "Write it as --set key=value")
-        found[key.strip()] = (_value(value.strip()), "command line")
+        found[key.strip()] = (_Text(value.strip()), "command line")
     return found
 
 
@@ -189,8 +190,24 @@ def _flat(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return flat
 
 
-def _value(text: str) -> Any:
-    """A value in TOML's notation, or the text itself where it is none."""
+class _Text(str):
+    """A value as the environment or the command line gives it: text, whatever it means."""
+
+    __slots__ = ()
+
+
+def _read(value: Any, key: str, origin: str, default: Any) -> Any:
+    """A source's value for ``key``: text is read in TOML's notation unless the setting is itself a text."""
+    if isinstance(value, _Text):
+        meant = _toml(str(value))
+        value = str(value) if isinstance(default, str) and not isinstance(meant, str) else meant
+    parts = value if isinstance(value, list) else [value]
+    if any(isinstance(part, bool) or (isinstance(part, float) and not math.isfinite(part)) for part in parts):
+        raise InvalidSettings(f"the setting {key} ({origin}) is {value!r}", "Give finite numbers")
+    return value
+
+
+def _toml(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except ValueError:

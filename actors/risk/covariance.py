@@ -32,7 +32,7 @@ def ledoit_wolf(returns: np.ndarray) -> tuple[np.ndarray, float]:
     distance = ((sample - mean_variance * np.eye(p)) ** 2).sum() / p
     squares = centred**2
     noise = ((squares.T @ squares).sum() / n - (sample**2).sum()) / (n * p)
-    shrinkage = float(min(noise, distance) / distance) if distance > 0 else 0.0
+    shrinkage = float(min(max(noise, 0.0), distance) / distance) if distance > 0 else 0.0
     return (1 - shrinkage) * sample + shrinkage * mean_variance * np.eye(p), shrinkage
 
 

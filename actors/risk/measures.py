@@ -45,7 +45,8 @@ def book_returns(returns: np.ndarray, columns: np.ndarray, weights: np.ndarray) 
     """
     spread = np.zeros(returns.shape[1])
     spread[columns] = weights
-    result = returns @ spread
+    with np.errstate(invalid="ignore"):  # a value that is not finite is refused below
+        result = returns @ spread
     if not np.isfinite(result).all():
         raise InvalidMarketData("the book's returns are not finite", "Validate the market data: `swarm data check`")
     return result
@@ -135,25 +136,22 @@ def gaussian(daily: np.ndarray, confidence: float, horizon_days: int = 1) -> tup
     VaR = z s sqrt(h) - m h and CVaR = s sqrt(h) phi(z) / (1 - confidence) - m h, floored at zero; intervals by the
     delta method with var(m) = s^2 / n and var(s) = s^2 / 2n.
     """
-    _check(daily)
-    if len(daily) < 2:
-        raise InvalidMarketData("one observation has no standard deviation", "Give more history")
-    mean, deviation, n = float(daily.mean()), float(daily.std(ddof=1)), len(daily)
+    deviation, mean, n = _standard_deviation(daily), float(daily.mean()), len(daily)
     z = NORMAL.inv_cdf(confidence)
     estimates = []
     for measure, factor in (("var", z), ("cvar", NORMAL.pdf(z) / (1 - confidence))):
-        value = max(0.0, factor * deviation * math.sqrt(horizon_days) - mean * horizon_days)
+        unfloored = factor * deviation * math.sqrt(horizon_days) - mean * horizon_days
         error = deviation * math.sqrt(horizon_days**2 / n + factor**2 * horizon_days / (2 * n))
         estimates.append(
             Estimate(
                 measure=measure,
-                value=value,
+                value=max(0.0, unfloored),
                 unit="fraction",
                 method_label="gaussian" if horizon_days == 1 else "gaussian_sqrt_time",
                 convention="normal with sample mean and standard deviation",
                 samples=n,
-                lower=max(0.0, value - Z_INTERVAL * error),
-                upper=value + Z_INTERVAL * error,
+                lower=max(0.0, unfloored - Z_INTERVAL * error),
+                upper=max(0.0, unfloored + Z_INTERVAL * error),
                 interval_method="delta method, independent days",
                 confidence=confidence,
                 horizon_days=horizon_days,
@@ -164,8 +162,7 @@ def gaussian(daily: np.ndarray, confidence: float, horizon_days: int = 1) -> tup
 
 def volatility(daily: np.ndarray) -> Estimate:
     """Standard deviation of daily returns with its large-sample interval s (1 ± z / sqrt(2n))."""
-    _check(daily)
-    deviation, n = float(daily.std(ddof=1)), len(daily)
+    deviation, n = _standard_deviation(daily), len(daily)
     half = Z_INTERVAL * deviation / math.sqrt(2 * n)
     return Estimate(
         measure="volatility",
@@ -184,7 +181,7 @@ def volatility(daily: np.ndarray) -> Estimate:
 def thin_tail_warning(n: int, confidence: float, horizon_days: int) -> str | None:
     """A warning where fewer than ``SMALL_TAIL`` independent observations lie beyond VaR."""
     beyond = n * (1 - confidence) / horizon_days
-    if beyond >= SMALL_TAIL:
+    if beyond >= SMALL_TAIL - RANK_TOLERANCE * max(1, n):
         return None
     return f"only about {beyond:.1f} independent observations lie beyond the {confidence:g} quantile"
 
@@ -223,6 +220,13 @@ def binomial_ranks(n: int, confidence: float) -> tuple[int, int]:
     cumulative = bdtr(np.arange(n + 1, dtype=float), n, confidence)
     miss = (1 - INTERVAL_LEVEL) / 2
     return int(np.searchsorted(cumulative, miss)), int(np.searchsorted(cumulative, 1 - miss)) + 1
+
+
+def _standard_deviation(sample: np.ndarray) -> float:
+    _check(sample)
+    if len(sample) < 2:
+        raise InvalidMarketData("one observation has no standard deviation", "Give more history")
+    return float(sample.std(ddof=1))
 
 
 def _check(sample: np.ndarray) -> None:

@@ -255,7 +255,10 @@ class Hub:
     ) -> tuple[AgentAnswer, ...]:
         round_trip_ms = (time.monotonic_ns() - asked_ns) / 1e6
         good = all(answer.status is AnswerStatus.OK for answer in answers)
-        self._registry.ended(instance, AnswerStatus.OK if good else AnswerStatus.FAILED, round_trip_ms)
+        if good:
+            self._registry.ended(instance, AnswerStatus.OK, round_trip_ms)
+        else:  # a fast failure must not make an instance look fast
+            self._registry.ended(instance, AnswerStatus.FAILED, None)
         return tuple(_with(answer, attempts=attempts) for answer in answers) if attempts > 1 else answers
 
     def _failed(self, instance: Instance, reason: str, task: Task, attempts: int) -> tuple[AgentAnswer, ...]:

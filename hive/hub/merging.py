@@ -29,20 +29,23 @@ def merge(answers: Mapping[Role, AgentAnswer]) -> tuple[Estimate, ...]:
     if liquidity is not None:
         cost = next((e for e in liquidity.estimates if e.measure == "liquidity_cost" and e.unit == "fraction"), None)
         if cost is not None:
-            merged += [_liquidity_adjusted(var, cost) for var in headline]
+            merged += [_liquidity_adjusted(var, cost, liquidity.covered) for var in headline]
     if stress is not None and stress.worst is not None and stress.worst.loss is not None and headline:
-        merged.append(_stress_over_var(stress.worst.loss, max(headline, key=lambda e: e.confidence or 0.0)))
+        largest = max(headline, key=lambda e: e.confidence or 0.0)
+        if largest.value > 0:
+            merged.append(_stress_over_var(stress.worst.loss, largest))
     return tuple(merged)
 
 
-def _liquidity_adjusted(var: Estimate, cost: Estimate) -> Estimate:
+def _liquidity_adjusted(var: Estimate, cost: Estimate, covered: float) -> Estimate:
     bounded = None not in (var.lower, var.upper, cost.lower, cost.upper)
     return Estimate(
         measure="liquidity_adjusted_var",
         value=var.value + cost.value,
         unit="fraction",
         method_label=f"{var.method_label}+{cost.method_label}",
-        convention="VaR plus the cost of selling the book (Bangia et al. 1999: the two are added)",
+        convention="VaR plus the cost of selling the book (Bangia et al. 1999: the two are added)"
+        + (f"; cost of {covered:.0%} of the exposure alone" if covered < 1 else ""),
         samples=var.samples,
         lower=(var.lower or 0.0) + (cost.lower or 0.0) if bounded else None,
         upper=(var.upper or 0.0) + (cost.upper or 0.0) if bounded else None,
@@ -55,7 +58,7 @@ def _liquidity_adjusted(var: Estimate, cost: Estimate) -> Estimate:
 def _stress_over_var(loss: Estimate, var: Estimate) -> Estimate:
     return Estimate(
         measure="worst_stress_over_var",
-        value=loss.value / var.value if var.value > 0 else float("inf"),
+        value=loss.value / var.value,
         unit="ratio",
         method_label=f"{loss.method_label}/{var.method_label}",
         convention="largest scenario loss over VaR at the highest confidence asked",

@@ -52,6 +52,7 @@ class Instance:
     parked: bool = False
     in_flight: int = 0
     latency_ms: float = NEVER_MEASURED_MS
+    measured: bool = False
     counts: dict[AnswerStatus, int] = field(default_factory=lambda: dict.fromkeys(AnswerStatus, 0))
 
     @property
@@ -81,7 +82,6 @@ class Registry:
         if known is not None and known.incarnation != descriptor.incarnation:
             instance.restarts += 1
             instance.parked = instance.parked or instance.intensity.record(now_ns)
-            instance.in_flight = 0
         instance.descriptor, instance.handle, instance.last_seen_ns = descriptor, handle, now_ns
         instance.report = None
         if instance.parked:
@@ -145,13 +145,13 @@ class Registry:
         return instances[0].reason if all(instance.parked for instance in instances) else ""
 
     def ended(self, instance: Instance, status: AnswerStatus, round_trip_ms: float | None) -> None:
-        """Account for one question: its status and, where it was answered, its round trip."""
+        """Account for one question: its status and, where it was answered well, its round trip."""
         instance.in_flight = max(0, instance.in_flight - 1)
         instance.counts[status] += 1
         if round_trip_ms is not None:
-            measured = instance.counts[AnswerStatus.OK] > 1
-            weight = self._settings.latency_decay if measured else 1.0
+            weight = self._settings.latency_decay if instance.measured else 1.0
             instance.latency_ms += weight * (round_trip_ms - instance.latency_ms)
+            instance.measured = True
 
     def health(self, instance: Instance, ping_ms: float | None) -> AgentHealth:
         descriptor = instance.descriptor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Interval
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class HubSettings:
     """Restarts of one agent tolerated within ``restart_window_s`` before it is parked."""
     restart_window_s: Annotated[float, Gt(0)] = 60.0
     """Window of the restart count, seconds."""
-    latency_decay: Annotated[float, Gt(0)] = 0.2
+    latency_decay: Annotated[float, Interval(gt=0, le=1)] = 0.2
     """Weight of the newest round trip in the exponentially weighted latency that balancing compares."""
     late_answers_kept: Annotated[int, Ge(1)] = 1000
     """Late answers remembered for inspection."""

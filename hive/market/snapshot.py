@@ -6,6 +6,7 @@ import numpy as np
 
 from cluster.errors import InvalidMarketData, UnknownSnapshot
 from hive.messages.codec import digest, message
+from hive.messages.dates import iso_date
 
 SHORT_ID = 12  # characters of an id shown to people
 
@@ -16,7 +17,7 @@ class Defect:
 
     kind: str
     """``duplicate``, ``misordered``, ``unparsable_date``, ``missing``, ``text``, ``non_positive``, ``infinite``,
-    ``impossible_return`` or ``spike``."""
+    ``impossible_return``, ``spike`` or ``volume``."""
     date: str
     symbol: str
     """Empty where the whole row is meant."""
@@ -32,14 +33,17 @@ class QualityReport:
     defects: tuple[Defect, ...] = ()
     """The first of them; ``counts`` has all."""
     counts: dict[str, int] | None = None
+    rows_left_out: int = 0
+    """Rows that are not in the snapshot, for their date or for a cell."""
     quarantined_days: tuple[str, ...] = ()
+    """Days left out for a bad cell."""
     quarantined_symbols: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     """Kept but unusual: large moves that stayed, long gaps in the calendar."""
 
     @property
     def clean(self) -> bool:
-        return not (self.defects or self.quarantined_days or self.quarantined_symbols)
+        return not (self.defects or self.rows_left_out or self.quarantined_symbols)
 
 
 @message
@@ -49,6 +53,9 @@ class FactorPanel:
     names: tuple[str, ...]
     dates: np.ndarray
     returns: np.ndarray
+
+    def __post_init__(self) -> None:
+        _freeze(self.dates, self.returns)
 
 
 @message
@@ -79,9 +86,8 @@ class MarketSnapshot:
     volumes: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        for array in (self.dates, self.returns, self.prices, self.volumes, self.index_returns):
-            if array is not None and array.flags.writeable:
-                array.setflags(write=False)
+        _freeze(self.dates, self.returns, self.prices, self.volumes, self.index_returns)
+        _freeze(self.last_prices, self.average_volumes)
 
     @property
     def as_of(self) -> str:
@@ -108,11 +114,9 @@ class MarketSnapshot:
             ``date`` does not parse, lies outside the data, or leaves too few observations.
         """
         try:
-            last = np.datetime64(date, "D")
+            last = iso_date(date)
         except ValueError as error:
             raise UnknownSnapshot(f"{date!r} is no date", "Give it as YYYY-MM-DD") from error
-        if np.isnat(last):
-            raise UnknownSnapshot(f"{date!r} is no date", "Give it as YYYY-MM-DD")
         keep = int(np.searchsorted(self.dates, last, side="right"))
         if keep < min_observations or last > self.dates[-1]:
             raise UnknownSnapshot(
@@ -160,7 +164,7 @@ class SnapshotHeader:
     average_volumes: np.ndarray | None
     index_name: str
     factors: tuple[str, ...]
-    quarantined_days: int
+    rows_left_out: int
     quarantined_symbols: int
     flags: int
 
@@ -178,10 +182,16 @@ class SnapshotHeader:
             average_volumes=snapshot.average_volumes,
             index_name=snapshot.index_name,
             factors=snapshot.factors.names if snapshot.factors else (),
-            quarantined_days=len(snapshot.quality.quarantined_days),
+            rows_left_out=snapshot.quality.rows_left_out,
             quarantined_symbols=len(snapshot.quality.quarantined_symbols),
             flags=len(snapshot.quality.flags),
         )
+
+
+def _freeze(*arrays: np.ndarray | None) -> None:
+    for array in arrays:
+        if array is not None and array.flags.writeable:
+            array.setflags(write=False)
 
 
 def mean_volumes(volumes: np.ndarray, days: int) -> np.ndarray:

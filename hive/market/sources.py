@@ -133,7 +133,7 @@ def read_table(path: str | Path) -> Table:
             raise InvalidMarketData(f"{path} is no market data by its name", "Use .csv, .csv.gz or .parquet")
     except OSError as error:
         raise InvalidMarketData(f"{path} cannot be read ({error.strerror or error})", "Check the path") from error
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, EOFError) as error:
         raise InvalidMarketData(f"{path} does not parse ({error})", "Correct the file") from error
     if frame.shape[1] < 2 or frame.empty:
         raise InvalidMarketData(f"{path} holds no table", "Give a date column and at least one column of numbers")

@@ -51,12 +51,7 @@ class SnapshotStore:
         """
         path = self._path(identity)
         if not path.exists() and self._cut_path(identity).exists():
-            cut = json.loads(self._cut_path(identity).read_text())
-            return self.load(cut["parent"]).until(
-                cut["date"],
-                min_observations=self._settings.min_observations,
-                volume_days=self._settings.volume_days,
-            )
+            return self._cut_again(identity)
         try:
             snapshot = decode(path.read_bytes())
         except FileNotFoundError as error:
@@ -64,6 +59,20 @@ class SnapshotStore:
         except ValueError as error:
             raise _damaged(path) from error
         if not isinstance(snapshot, MarketSnapshot) or snapshot.content_id != identity:
+            raise _damaged(path)
+        return snapshot
+
+    def _cut_again(self, identity: str) -> MarketSnapshot:
+        path = self._cut_path(identity)
+        try:
+            cut = json.loads(path.read_text())
+            parent, date = str(cut["parent"]), str(cut["date"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise _damaged(path) from error
+        snapshot = self.load(parent).until(
+            date, min_observations=self._settings.min_observations, volume_days=self._settings.volume_days
+        )
+        if snapshot.content_id != identity:  # altered, or cut under another market.volume_days
             raise _damaged(path)
         return snapshot
 

@@ -1,14 +1,17 @@
 """Judges a table of prices or returns. What is wrong is quarantined and listed; nothing is repaired or filled.
 
 Rules, in order: a date that does not parse, repeats or runs backwards quarantines its row (rows that repeat a date
-with the same values keep the first; rows that contradict each other all go). A cell that is missing, text, infinite,
-not positive (prices) or a loss of 100 % and more (returns) is bad, and so is a move beyond ``spike_return`` that is
-undone the next day. A symbol with more than ``max_bad_share`` bad cells is quarantined whole; otherwise the days of
-its bad cells are. Large moves that stay and long gaps in the calendar are kept and flagged.
+keep the first, unless they contradict each other: then all go). A cell that is missing, text, infinite,
+not positive (prices) or a loss of 100 % and more (returns) is bad; so is one with a negative or infinite volume, and
+so is a move beyond ``spike_return`` that is undone the next day. A symbol with more than ``max_bad_share`` bad cells
+is quarantined whole; otherwise the days of its bad cells are. Large moves that stay and long gaps in the calendar are
+kept and flagged.
 """
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +22,13 @@ import numpy as np
 from cluster.errors import InvalidMarketData
 from hive.market.settings import MarketSettings
 from hive.market.snapshot import Defect, QualityReport
+from hive.messages.dates import iso_date
 
 Kind = Literal["prices", "returns"]
 
 LISTED_DEFECTS = 200  # defects shown one by one; all are counted
 LISTED_FLAGS = 50
+TIME_OF_DAY = re.compile("[T ]")
 REVERSAL = 0.2  # a spike counts as undone when less than this share of it is left after the next day
 
 
@@ -83,6 +88,7 @@ def validate(table: Table, *, kind: Kind, settings: MarketSettings) -> Validated
         symbols_read=len(table.symbols),
         defects=tuple(defects[:LISTED_DEFECTS]),
         counts=dict(Counter(defect.kind for defect in defects)),
+        rows_left_out=len(table.dates) - int((~days).sum()),
         quarantined_days=tuple(str(date) for date in dates[days]),
         quarantined_symbols=tuple(s for s, gone in zip(table.symbols, condemned, strict=True) if gone),
         flags=_flags(dates[~days], values[~days][:, ~condemned], table.symbols, condemned, kind, settings),
@@ -114,7 +120,7 @@ def refuse_unclean(report: QualityReport, source: str) -> None:
     raise InvalidMarketData(
         f"{source} has {_summary(report)}; the first is {first.kind} at {where}: {first.found}",
         "Correct it, see all with `swarm data check`, or leave the quarantined "
-        f"{len(report.quarantined_days)} days and {len(report.quarantined_symbols)} symbols out with "
+        f"{report.rows_left_out} rows and {len(report.quarantined_symbols)} symbols out with "
         "--accept-quarantine",
     )
 
@@ -143,13 +149,11 @@ def _check_symbols(table: Table, settings: MarketSettings) -> None:
 
 
 def _parsed(texts: Sequence[str]) -> np.ndarray:
-    """Dates as datetime64[D], NaT where a text is no ISO date (a time after the date is allowed and dropped)."""
-    dates = np.empty(len(texts), dtype="datetime64[D]")
+    """Dates as datetime64[D], NaT where a text does not begin with an ISO date; a time of day after it is dropped."""
+    dates = np.full(len(texts), np.datetime64("NaT"), dtype="datetime64[D]")
     for row, text in enumerate(texts):
-        try:
-            dates[row] = np.datetime64(str(text).strip()[:10], "D") if str(text).strip() else np.datetime64("NaT")
-        except ValueError:
-            dates[row] = np.datetime64("NaT")
+        with contextlib.suppress(ValueError):
+            dates[row] = iso_date(TIME_OF_DAY.split(text.strip(), maxsplit=1)[0])
     return dates
 
 
@@ -162,7 +166,8 @@ def _good_rows(table: Table, dates: np.ndarray, defects: list[Defect]) -> np.nda
         if date is None or seen[date] == 1:
             continue
         first = first_row.setdefault(date, row)
-        if not np.array_equal(table.values[row], table.values[first], equal_nan=True):
+        both = np.isfinite(table.values[row]) & np.isfinite(table.values[first])
+        if (table.values[row][both] != table.values[first][both]).any():
             contradicted.add(date)
     kept: list[int] = []
     latest = None
@@ -193,6 +198,13 @@ def _bad_cells(
 ) -> np.ndarray:
     bad = ~np.isfinite(values)
     bad |= values <= 0 if kind == "prices" else values <= -1
+    bad_volumes = np.zeros(values.shape, dtype=bool)
+    if table.volumes is not None:
+        volumes = table.volumes[rows]
+        bad_volumes = np.isinf(volumes) | (volumes < 0)
+        for row, column in np.argwhere(bad_volumes).tolist():
+            found = f"{volumes[row, column]:g} units"
+            defects.append(Defect("volume", str(dates[row]), table.symbols[column], found))
     spikes = _reverting_spikes(values, bad, kind, settings.spike_return)
     for row, column in np.argwhere(bad | spikes).tolist():
         value = values[row, column]
@@ -208,7 +220,7 @@ def _bad_cells(
         else:
             name, found = ("non_positive" if kind == "prices" else "impossible_return"), f"{value:g}"
         defects.append(Defect(name, str(dates[row]), table.symbols[column], found))
-    return np.asarray(bad | spikes)
+    return np.asarray(bad | spikes | bad_volumes)
 
 
 def _reverting_spikes(values: np.ndarray, bad: np.ndarray, kind: Kind, threshold: float) -> np.ndarray:
@@ -223,7 +235,9 @@ def _reverting_spikes(values: np.ndarray, bad: np.ndarray, kind: Kind, threshold
             spikes[1:-1] = (np.abs(jump) > threshold) & (np.abs(left) < REVERSAL * np.abs(jump))
         else:
             jump, left = clean[:-1], (1 + clean[:-1]) * (1 + clean[1:]) - 1
-            spikes[:-1] = (np.abs(jump) > threshold) & (np.abs(left) < REVERSAL * np.abs(jump))
+            undone = (np.abs(jump) > threshold) & (np.abs(left) < REVERSAL * np.abs(jump))
+            spikes[:-1] |= undone
+            spikes[1:] |= undone  # the return that undoes it is as false as the one that made it
     return spikes
 
 

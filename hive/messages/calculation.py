@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.errors import InvalidRequest
 from hive.messages.codec import message, plain
+from hive.messages.dates import iso_date
 from hive.messages.estimate import Estimate
 from hive.messages.portfolio import Book, Portfolio
 from hive.messages.reports import Report
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_HORIZON_DAYS = 250
+MAX_SEED = 2**64 - 1
 DEFAULT_CONFIDENCES = (0.95, 0.99)
 
 
@@ -89,7 +91,7 @@ class Shock:
         if not self.moves:
             raise InvalidRequest(f"shock {self.name!r} moves nothing", 'Give moves such as {"*": -0.2}')
         for symbol, move in self.moves.items():
-            if not math.isfinite(move) or move < -1:
+            if not _is_number(move) or not math.isfinite(move) or move < -1:
                 raise InvalidRequest(
                     f"shock {self.name!r} moves {symbol} by {move!r}", "Give a finite return of at least -1"
                 )
@@ -114,6 +116,8 @@ class Parameters:
     """Extra historical windows as ISO dates; the first date is the last close before the window."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.confidences, (tuple, list)):
+            raise InvalidRequest(f"confidences {self.confidences!r} is no list", "Give a list such as [0.95]")
         object.__setattr__(self, "confidences", tuple(self.confidences))
         object.__setattr__(self, "shocks", tuple(self.shocks))
         object.__setattr__(self, "windows", tuple(tuple(window) for window in self.windows))
@@ -133,8 +137,10 @@ class Parameters:
             raise InvalidRequest(
                 f"horizon of {self.horizon_days} days is out of range", f"Give 1 to {MAX_HORIZON_DAYS} trading days"
             )
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise InvalidRequest(f"seed {self.seed!r} is not a whole number from 0", "Give a seed such as 42")
+        for window in self.windows:
+            _check_window(window)
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MAX_SEED:
+            raise InvalidRequest(f"seed {self.seed!r} is no whole number from 0 to 2**64 - 1", "Give one such as 42")
 
 
 @message
@@ -240,7 +246,7 @@ class CalculationResult:
         InvalidRequest
             That agent took no part, or has no report; the message says why.
         """
-        answer = self.answers.get(Role(role).value)
+        answer = self.answers.get(str(role))
         if answer is None:
             raise InvalidRequest(f"{role} took no part in a {self.calculation} calculation", "Ask for COMPREHENSIVE")
         if answer.report is None:
@@ -283,3 +289,20 @@ class CalculationResult:
         import pandas as pd
 
         return pd.DataFrame([{"agent": role, **plain(estimate)} for role, estimate in self.estimates()])
+
+
+def _check_window(window: tuple[str, ...]) -> None:
+    if len(window) != 2:
+        raise InvalidRequest(f"the window {window!r} is no pair of dates", "Give its first and its last date")
+    try:
+        first, last = map(iso_date, window)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"the window {window!r} is no pair of dates ({error})", "Give both as YYYY-MM-DD"
+        ) from error
+    if first >= last:
+        raise InvalidRequest(f"the window {window[0]} to {window[1]} runs backwards", "Give the earlier date first")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

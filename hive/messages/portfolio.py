@@ -22,6 +22,7 @@ from hive.messages.codec import message
 
 WEIGHT_TOLERANCE = 1e-6  # how far the weights may miss 1, in fractions of value
 DEFAULT_CURRENCY = "USD"
+SHOWN = 40  # characters of a bad value that an error repeats
 
 
 @message
@@ -54,9 +55,10 @@ class Position:
         if not isinstance(self.symbol, str) or not self.symbol.strip():
             raise InvalidPortfolio(f"a position has the symbol {self.symbol!r}", "Give every position a symbol")
         for name in ("weight", "quantity", "price", "multiplier", "average_daily_volume", "spread"):
-            number = getattr(self, name)
-            if number is not None and not (_is_number(number) and math.isfinite(number)):
-                raise InvalidPortfolio(f"{name} of {self.symbol} is {number!r}", "Give a finite number")
+            if getattr(self, name) is not None or name == "multiplier":
+                object.__setattr__(self, name, _finite(getattr(self, name), f"{name} of {self.symbol}"))
+        if not isinstance(self.currency, str):
+            raise InvalidPortfolio(f"currency of {self.symbol} is {self.currency!r}", "Give its code, such as USD")
         if (self.weight is None) == (self.quantity is None):
             raise InvalidPortfolio(
                 f"{self.symbol} has {'neither weight nor' if self.weight is None else 'both weight and'} quantity",
@@ -98,6 +100,8 @@ class Portfolio:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "positions", tuple(self.positions))
+        if not isinstance(self.name, str):
+            raise InvalidPortfolio(f"a portfolio is named {self.name!r}", "Give its name as text")
         if not self.positions:
             raise InvalidPortfolio(f"portfolio {self.name!r} is empty", "Give at least one position")
         symbols = [position.symbol for position in self.positions]
@@ -105,9 +109,8 @@ class Portfolio:
         if twice:
             raise InvalidPortfolio(f"{', '.join(twice)} appears more than once", "Merge the positions of one symbol")
         for name in ("value", "cash"):
-            number = getattr(self, name)
-            if number is not None and not (_is_number(number) and math.isfinite(number)):
-                raise InvalidPortfolio(f"{name} of portfolio {self.name!r} is {number!r}", "Give a finite number")
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _finite(getattr(self, name), f"{name} of portfolio {self.name!r}"))
         if self.value is not None and self.value <= 0:
             raise InvalidPortfolio(
                 f"portfolio {self.name!r} has the value {self.value:g}", "Give its equity as a positive amount"
@@ -141,7 +144,7 @@ class Portfolio:
         currency: str = DEFAULT_CURRENCY,
     ) -> Portfolio:
         """Portfolio of signed weights, fractions of ``value``."""
-        positions = tuple(Position(symbol=s, weight=_number(w), currency=currency) for s, w in weights.items())
+        positions = tuple(Position(symbol=s, weight=w, currency=currency) for s, w in weights.items())
         return cls(positions=positions, name=name, currency=currency, value=value, cash=cash)
 
     @classmethod
@@ -162,7 +165,7 @@ class Portfolio:
         currency: str = DEFAULT_CURRENCY,
     ) -> Portfolio:
         """Portfolio of signed units, priced at the snapshot's last prices."""
-        positions = tuple(Position(symbol=s, quantity=_number(q), currency=currency) for s, q in quantities.items())
+        positions = tuple(Position(symbol=s, quantity=q, currency=currency) for s, q in quantities.items())
         return cls(positions=positions, name=name, currency=currency, value=value, cash=cash)
 
     @classmethod
@@ -207,7 +210,7 @@ class Portfolio:
                 raise InvalidPortfolio(f"{path} is no portfolio file by its name", "Use .csv, .json or .toml")
         except OSError as error:
             raise InvalidPortfolio(f"{path} cannot be read ({error.strerror})", "Check the path") from error
-        except ValueError as error:  # JSON, TOML and text that is not UTF-8
+        except (ValueError, csv.Error) as error:  # JSON, TOML and text that is not UTF-8
             raise InvalidPortfolio(f"{path} does not parse ({error})", "Correct the file") from error
         if not isinstance(fields, dict):
             raise InvalidPortfolio(f"{path} holds no portfolio", "Give an object with `positions`")
@@ -318,10 +321,14 @@ def _paired(portfolio: Portfolio, array: np.ndarray) -> list[tuple[Position, flo
 
 
 def _csv_positions(path: Path) -> list[dict[str, Any]]:
-    with path.open(newline="") as lines:
+    with path.open(newline="", encoding="utf-8-sig") as lines:  # spreadsheets write a byte order mark
         reader = csv.DictReader(lines, skipinitialspace=True)
         if "symbol" not in (reader.fieldnames or []):
             raise InvalidPortfolio(f"{path} has no column `symbol`", "Give a header: symbol,weight or symbol,quantity")
+        names = list(reader.fieldnames or [])
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise InvalidPortfolio(f"{path} has more than one column {twice[0]!r}", "Leave one of them")
         rows = []
         for row in reader:
             if None in row:
@@ -347,10 +354,13 @@ def _refuse_unknown(fields: Mapping[str, Any], known: set[str], what: str) -> No
         raise InvalidPortfolio(f"{what} has the unknown key {unknown[0]!r}", f"Known are: {', '.join(sorted(known))}")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-
-
-def _number(value: Any) -> Any:
-    """NumPy scalars as plain floats; anything else as it is, for the constructor to judge."""
-    return float(value) if _is_number(value) else value
+def _finite(value: Any, what: str) -> float:
+    """``value`` as a float; InvalidPortfolio where it is no finite number (a truth value is none)."""
+    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if math.isfinite(number):
+            return number
+    raise InvalidPortfolio(f"{what} is {str(value)[:SHOWN]!r}", "Give a finite number")

@@ -114,7 +114,7 @@ def snapshot(header: SnapshotHeader) -> RenderableType:
         f"{len(header.symbols)} symbols: {', '.join(header.symbols)}",
         f"index: {header.index_name or 'none'}; factors: {', '.join(header.factors) or 'none'}; "
         f"volumes: {'yes' if header.average_volumes is not None else 'none'}",
-        f"left out by validation: {header.quarantined_days} days, {header.quarantined_symbols} symbols; "
+        f"left out by validation: {header.rows_left_out} rows, {header.quarantined_symbols} symbols; "
         f"{header.flags} flags",
     ]
     return Text("\n".join(lines))
@@ -133,10 +133,7 @@ def quality(report: QualityReport, source: str) -> RenderableType:
             table.add_row(defect.kind, defect.date, defect.symbol, defect.found)
         parts.append(table)
         parts.append(
-            Text(
-                f"quarantined: {len(report.quarantined_days)} days, symbols "
-                f"{', '.join(report.quarantined_symbols) or 'none'}"
-            )
+            Text(f"quarantined: {report.rows_left_out} rows, symbols {', '.join(report.quarantined_symbols) or 'none'}")
         )
     if report.flags:
         parts.append(Text("flagged, kept: " + "; ".join(report.flags), style="yellow"))

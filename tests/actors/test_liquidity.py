@@ -14,7 +14,7 @@ from actors.risk.liquidity import impact
 from actors.risk.liquidity.settings import LiquiditySettings
 
 DEFAULTS = LiquiditySettings()
-CALM = impact.Volatilities({"A": 0.02, "B": 0.01, "C": 0.03})
+CALM = impact.Volatilities({"A": 0.02, "B": 0.01, "C": 0.03}, observations=63)
 
 
 def _estimate(report, measure, unit):

@@ -147,10 +147,9 @@ def test_figure_with_a_missing_part_is_left_out_and_the_others_stay(reports, exp
     assert _measures(merge(_answers(**reports))) == expected
 
 
-def test_stress_of_a_book_without_var_is_infinitely_larger():
+def test_stress_of_a_book_without_var_is_not_put_over_it():
     tail = ValueAtRiskReport(estimates=(_var(0.0, 0.95),), worst_days=())
-    (merged,) = merge(_answers(value_at_risk=tail, stress=STRESS))
-    assert merged.value == math.inf
+    assert merge(_answers(value_at_risk=tail, stress=STRESS)) == ()
 
 
 def test_book_of_cash_that_neither_loses_nor_risks_anything_is_not_infinitely_stressed():

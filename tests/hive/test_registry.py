@@ -107,7 +107,7 @@ def test_new_incarnation_counts_a_restart_and_the_same_one_does_not():
     assert (instance.restarts, instance.in_flight) == (0, 2)
     assert registry.register(_descriptor(incarnation="two"), "handle", SECOND)
     assert (instance.restarts, instance.state, instance.report) == (1, AgentState.STARTING, None)
-    assert instance.in_flight == 0  # the questions of the old life died with it
+    assert instance.in_flight == 2  # each question of the old life ends by itself, with its error
 
 
 def test_heartbeat_of_an_old_life_or_of_a_stranger_is_refused_and_changes_nothing():

@@ -237,5 +237,5 @@ def test_unclean_data_is_refused_with_the_first_defect_and_both_counts():
         refuse_unclean(report, "desk.csv")
     assert "desk.csv has 60 missing, 1 infinite" in refusal.value.problem
     assert f"missing at {days[0]} CCC" in refusal.value.problem
-    assert "1 days and 1 symbols" in refusal.value.remedy
+    assert "1 rows and 1 symbols" in refusal.value.remedy
     refuse_unclean(validate(table(*walk(14)), kind="prices", settings=MARKET).report, "clean.csv")

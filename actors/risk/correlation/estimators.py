@@ -16,6 +16,7 @@ from hive.messages.estimate import INTERVAL_LEVEL, Estimate
 from hive.messages.portfolio import Book
 from hive.messages.reports import CorrelatedPair, CorrelationReport, RegimeChange
 
+STILL = 1e-12  # share of a mean square below which its variance is rounding
 EWMA_CUTOFF = 1e-9  # days that weigh less than this together are left out of the exponential window
 
 
@@ -53,7 +54,7 @@ def analyse(
         No symbol of the book has moved.
     """
     warnings = []
-    moving = [s for s in book.symbols if np.ptp(state.window[:, state.columns[s]]) > 0]
+    moving = [symbol for symbol in book.symbols if _moves(state, state.columns[symbol])]
     still = [s for s in book.symbols if s not in moving]
     if still:
         warnings.append(f"{', '.join(still)} did not move in the window and is left out")
@@ -90,6 +91,11 @@ def analyse(
         ),
         tuple(warnings),
     )
+
+
+def _moves(state: Windows, column: int) -> bool:
+    """Whether a symbol moves in both windows; without that it has no correlation."""
+    return bool(np.ptp(state.window[:, column]) > 0 and state.exponential[column, column] > 0)
 
 
 def regime_change(returns: np.ndarray, rng: np.random.Generator, settings: CorrelationSettings) -> RegimeChange | None:
@@ -144,9 +150,12 @@ def bootstrap_mean_correlation(
     counts = np.bincount((drawn + offsets).ravel(), minlength=settings.replications * days).astype(float)
     share = counts.reshape(settings.replications, days) / days
     mean = share @ returns
-    deviation = np.sqrt(np.maximum(share @ returns**2 - mean**2, np.finfo(float).tiny))
-    total = (1.0 / deviation) @ returns.T - (mean / deviation).sum(axis=1, keepdims=True)
-    return np.asarray(((share * total**2).sum(axis=1) - n) / (n * (n - 1)))
+    square = share @ returns**2
+    variance = square - mean**2
+    moving = variance > STILL * square  # a symbol may stand still on the days drawn: it then correlates with nothing
+    scale = np.where(moving, 1.0 / np.sqrt(np.where(moving, variance, 1.0)), 0.0)
+    total = scale @ returns.T - (mean * scale).sum(axis=1, keepdims=True)
+    return np.asarray(((share * total**2).sum(axis=1) - moving.sum(axis=1)) / (n * (n - 1)))
 
 
 def _mean_correlation(

@@ -25,11 +25,13 @@ class Volatilities:
     """Resident state: daily volatility by symbol."""
 
     daily: dict[str, float]
+    observations: int
 
 
 def rebuild(snapshot: MarketSnapshot, settings: LiquiditySettings) -> Volatilities:
     recent = snapshot.returns[-settings.volatility_days :]
-    return Volatilities(dict(zip(snapshot.symbols, recent.std(axis=0, ddof=1).tolist(), strict=True)))
+    daily = dict(zip(snapshot.symbols, recent.std(axis=0, ddof=1).tolist(), strict=True))
+    return Volatilities(daily=daily, observations=len(recent))
 
 
 def assess(state: Volatilities, book: Book, settings: LiquiditySettings) -> tuple[LiquidityReport, tuple[str, ...]]:
@@ -40,7 +42,7 @@ def assess(state: Volatilities, book: Book, settings: LiquiditySettings) -> tupl
         return report, ("the portfolio states no value, so its positions have no size: give `value`",)
     exposures = book.weights * book.value
     held = np.abs(exposures) > 0
-    known = held & np.isfinite(book.unit_exposures) & np.isfinite(book.volumes)
+    known = held & np.isfinite(book.unit_exposures) & (np.nan_to_num(book.volumes) > 0)
     gross = float(np.abs(exposures).sum())
     covered = float(np.abs(exposures[known]).sum()) / gross if gross > 0 else 1.0
 
@@ -75,6 +77,7 @@ def assess(state: Volatilities, book: Book, settings: LiquiditySettings) -> tupl
             float(days[known].max()),
             *(float(cost(y)[known].sum()) for y in coefficients),
             value=book.value,
+            samples=state.observations,
             settings=settings,
         )
         if known.any()
@@ -85,7 +88,14 @@ def assess(state: Volatilities, book: Book, settings: LiquiditySettings) -> tupl
 
 
 def _estimates(
-    slowest_days: float, total: float, low: float, high: float, *, value: float, settings: LiquiditySettings
+    slowest_days: float,
+    total: float,
+    low: float,
+    high: float,
+    *,
+    value: float,
+    samples: int,
+    settings: LiquiditySettings,
 ) -> tuple[Estimate, ...]:
     span = f"impact coefficient {settings.impact_coefficient_low:g} to {settings.impact_coefficient_high:g}"
 
@@ -96,7 +106,7 @@ def _estimates(
             unit=unit,
             method_label="square_root_impact",
             convention="half spread and square-root impact, positions sold apart",
-            samples=settings.volatility_days,
+            samples=samples,
             lower=low / scale,
             upper=high / scale,
             interval_method=span,

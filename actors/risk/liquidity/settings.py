@@ -22,5 +22,5 @@ class LiquiditySettings:
     """Upper end of the range of Y that the interval spans."""
     volatility_days: Annotated[int, Ge(2)] = 63
     """Days the daily volatility s is estimated on."""
-    profile_days: tuple[int, ...] = (1, 2, 5, 10, 20)
+    profile_days: tuple[Annotated[int, Ge(1)], ...] = (1, 2, 5, 10, 20)
     """Days after which the share sold is reported."""

@@ -13,7 +13,7 @@ import numpy as np
 from actors.risk.covariance import ledoit_wolf
 from actors.risk.measures import book_returns, historical, volatility
 from actors.risk.portfolio.settings import PortfolioSettings
-from cluster.errors import InvalidPortfolio, SwarmError
+from cluster.errors import InvalidMarketData, InvalidPortfolio, SwarmError
 from hive.market.snapshot import MarketSnapshot
 from hive.messages.calculation import Parameters
 from hive.messages.portfolio import Book
@@ -54,15 +54,22 @@ def propose(
     ------
     InvalidPortfolio
         Every weight of the book is zero.
+    InvalidMarketData
+        A position did not move in the covariance window.
     """
     held = np.flatnonzero(book.weights)
     if len(held) == 0:
         raise InvalidPortfolio("every weight of the book is zero", "Hold at least one position")
     columns = np.array([state.columns[symbol] for symbol in book.symbols])
-    covariance, _ = ledoit_wolf(state.recent[:, columns])
+    active, _ = ledoit_wolf(state.recent[:, columns[held]])
+    still = [book.symbols[place] for place, variance in zip(held, np.diag(active), strict=True) if not variance > 0]
+    if still:
+        raise InvalidMarketData(f"{', '.join(still)} did not move in the covariance window", "Leave it out")
+    covariance = np.zeros((len(columns), len(columns)))
+    covariance[np.ix_(held, held)] = active
     signs = np.sign(book.weights[held])
     gross = float(np.abs(book.weights).sum())
-    signed = covariance[np.ix_(held, held)] * np.outer(signs, signs)
+    signed = active * np.outer(signs, signs)
 
     def whole(magnitudes: np.ndarray) -> np.ndarray:
         weights = np.zeros(len(book.weights))
@@ -129,6 +136,8 @@ def risk_parity(covariance: np.ndarray, settings: PortfolioSettings) -> np.ndarr
         for i in range(n):
             others = float(covariance[i] @ weights) - covariance[i, i] * weights[i]
             weights[i] = (-others + np.sqrt(others**2 + 4 * covariance[i, i] * budget)) / (2 * covariance[i, i])
+        # At the solution w'Sw = 1; scaling there after every sweep lets nearly perfect hedges converge too.
+        weights /= np.sqrt(weights @ covariance @ weights)
         error = np.abs(risk_contributions(covariance, weights) - budget).max()
         if error < settings.contribution_tolerance:
             return np.asarray(weights / weights.sum())

@@ -17,6 +17,7 @@ from actors.risk.stress.settings import StressSettings
 from cluster.errors import InvalidRequest
 from hive.market.snapshot import FactorPanel, MarketSnapshot
 from hive.messages.calculation import Parameters, Shock
+from hive.messages.dates import iso_date
 from hive.messages.estimate import Estimate
 from hive.messages.portfolio import Book
 from hive.messages.reports import Scenario, StressReport
@@ -64,7 +65,7 @@ def run(
     Raises
     ------
     InvalidRequest
-        A shock names a symbol that the book does not hold, or a window runs backwards.
+        A shock names a symbol that the book does not hold.
     """
     columns = np.array([state.columns[symbol] for symbol in book.symbols])
     windows = HISTORICAL_WINDOWS + tuple((f"{start} to {end}", start, end) for start, end in parameters.windows)
@@ -81,9 +82,7 @@ def historical_window(state: Library, book: Book, columns: np.ndarray, name: str
 
     Position i contributes the sum over days of V(t-1) w_i r_i(t), where V is the book's value at the previous close.
     """
-    first, last = _date(start), _date(end)
-    if first >= last:
-        raise InvalidRequest(f"the window {start} to {end} runs backwards", "Give the earlier date first")
+    first, last = iso_date(start), iso_date(end)
     if first < state.base_date or last > state.dates[-1]:
         note = f"outside the snapshot, which covers {state.base_date} to {state.dates[-1]}"
         return Scenario(name=name, kind="historical", loss=None, contributions={}, note=note)
@@ -153,7 +152,7 @@ def _regression_shock(
         return Scenario(name=name, kind="factor", loss=None, contributions={}, note=note)
     centred = factor - factor.mean()
     square = float(centred @ centred)
-    if square == 0:
+    if np.ptp(factor) == 0:
         return Scenario(name=name, kind="factor", loss=None, contributions={}, note="the factor does not move")
     betas = (centred @ moves) / square
     beta = float(betas @ book.weights)
@@ -185,7 +184,7 @@ def _regression_shock(
 
 def _window_correlation(moves: np.ndarray) -> float | None:
     """Mean pair correlation inside a window; None for one symbol, few days, or a symbol that does not move."""
-    if moves.shape[1] < 2 or len(moves) < 3 or not (moves.std(axis=0) > 0).all():
+    if moves.shape[1] < 2 or len(moves) < 3 or not (np.ptp(moves, axis=0) > 0).all():
         return None
     correlation = np.corrcoef(moves.T)
     n = len(correlation)
@@ -206,13 +205,3 @@ def _stated(loss: float, method_label: str, samples: int, why: str) -> Estimate:
 
 def _by_symbol(book: Book, losses: np.ndarray) -> dict[str, float]:
     return dict(zip(book.symbols, losses.tolist(), strict=True))
-
-
-def _date(text: str) -> np.datetime64:
-    try:
-        date = np.datetime64(text, "D")
-    except ValueError as error:
-        raise InvalidRequest(f"{text!r} is no date", "Give windows as YYYY-MM-DD dates") from error
-    if np.isnat(date):
-        raise InvalidRequest(f"{text!r} is no date", "Give windows as YYYY-MM-DD dates")
-    return date

@@ -12,9 +12,9 @@ from annotated_types import Ge, Interval
 class StressSettings:
     """The scenario library beside what a request adds."""
 
-    market_moves: tuple[float, ...] = (-0.10, -0.20, -0.40)
+    market_moves: tuple[Annotated[float, Ge(-1)], ...] = (-0.10, -0.20, -0.40)
     """Moves of every position at once, as fractions."""
-    index_moves: tuple[float, ...] = (-0.10, -0.20)
+    index_moves: tuple[Annotated[float, Ge(-1)], ...] = (-0.10, -0.20)
     """Moves of the market index, carried to the book by its beta."""
     factor_move: Annotated[float, Interval(ge=-1, le=1)] = -0.10
     """Move of each factor in turn, carried to the book by its beta."""
