@@ -1,7 +1,8 @@
 """Entry point of the ``swarm`` command: bring a swarm up and down, look at it, and hand on to the other rooms.
 
 Exit codes: 0 done; 2 bad input or usage; 3 no swarm answers; 4 a session, port or record is in the way; 5 overloaded;
-6 deadline passed; 7 boot failed; 8 an answer without its indispensable part; 1 anything else. ``swarm health`` has
+6 deadline passed; 7 boot failed; 8 no answer for want of its indispensable part; 1 an answer with a part missing, or
+anything else. ``swarm health`` has
 its own: 0 healthy, 1 degraded, 2 down or unreachable.
 """
 

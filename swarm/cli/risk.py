@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     pass
 
 EXAMPLE = "long_only.toml"
+INCOMPLETE_EXIT = 1  # there is an answer, and part of it is missing
 
 
 def risk(
@@ -53,6 +53,9 @@ def risk(
     window: Annotated[list[str] | None, typer.Option(help="Historical window to add, as START:END.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     deadline: Annotated[float | None, typer.Option(help="Seconds after which no answer is wanted.")] = None,
+    page: Annotated[
+        Path | None, typer.Option("--html", help="Write the result with its figures to this HTML file too.")
+    ] = None,
     address: Address = None,
     as_json: Json = False,
 ) -> None:
@@ -65,6 +68,8 @@ def risk(
     here: Context = context.obj
     calculation = CalculationType.parse(calc)
     books = [_read(path, value) for path in portfolio or ()]
+    if page is not None and len(books) > 1:
+        raise InvalidRequest("--html holds one result, and several portfolios are given", "Give one portfolio")
     options: dict[str, Any] = {
         "horizon_days": horizon,
         "seed": seed,
@@ -101,11 +106,16 @@ def risk(
             raise
     for result in results:
         emit(result.to_dict(), render(result), as_json=as_json)
+        if page is not None:
+            _write_page(result, page)
+    if not all(result.complete for result in results):
+        raise typer.Exit(INCOMPLETE_EXIT)
 
 
 def demo(
     context: typer.Context,
     portfolio: Annotated[Path | None, typer.Option(help="Your own portfolio on the bundled prices.")] = None,
+    page: Annotated[Path | None, typer.Option("--html", help="Write the report to this HTML file too.")] = None,
     as_json: Json = False,
 ) -> None:
     """Start a swarm for one calculation: real prices, an example portfolio, one report; nothing is left behind."""
@@ -123,6 +133,10 @@ def demo(
         header = client.snapshot()
         progress("taking the swarm down", None)
     _show_demo(result, header.source, as_json=as_json)
+    if page is not None:
+        _write_page(result, page)
+    if not result.complete:
+        raise typer.Exit(INCOMPLETE_EXIT)
 
 
 def _show_demo(result: CalculationResult, source: str, *, as_json: bool) -> None:
@@ -131,8 +145,18 @@ def _show_demo(result: CalculationResult, source: str, *, as_json: bool) -> None
     if not as_json:
         err().print(Text(f"Prices: {source}. Volumes and spreads: as the example portfolio states them.", style="dim"))
     emit(result.to_dict(), render(result), as_json=as_json)
-    if not result.complete:
-        sys.exit(1)
+
+
+def _write_page(result: CalculationResult, path: Path) -> None:
+    from swarm.report.page import page
+
+    try:
+        path.write_text(page(result), encoding="utf-8")
+    except OSError as error:
+        raise InvalidRequest(
+            f"{path} cannot be written ({error.strerror})", "Name a file in a folder of yours"
+        ) from error
+    err().print(Text(f"figures in {path}", style="dim"))
 
 
 def _read(path: Path, value: float | None) -> Portfolio:
