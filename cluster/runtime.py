@@ -148,9 +148,9 @@ def embed(*, cpus: int | None, namespace: str) -> None:
     """
     if ray.is_initialized():
         raise SessionConflict("this process is already joined to a Ray", "Disconnect first, or connect to that Ray")
-    os.environ.pop("RAY_ADDRESS", None)  # an embedded swarm is private: Ray must not join another instead
     _quiet_ray()
     context = ray.init(
+        address="local",  # without it Ray joins whatever Ray of this machine was started last
         num_cpus=cpus,
         namespace=namespace,
         include_dashboard=False,

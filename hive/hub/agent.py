@@ -233,11 +233,14 @@ class Hub:
             except runtime.QueueFull:
                 self._registry.ended(instance, AnswerStatus.FAILED, None)
                 return self._failed(instance, "its queue is full", task, attempts)
-            done, _ = await asyncio.wait({call}, timeout=_seconds_left(give_up_ns))
-            if not done:
-                call.add_done_callback(partial(self._arrived_late, instance, task.request_id, give_up_ns))
+            life = instance.incarnation
+            if not await self._settled(call, instance, give_up_ns):
+                now_ns = time.monotonic_ns()
+                call.add_done_callback(partial(self._arrived_late, instance, task.request_id, now_ns))
                 self._keep(call)
-                reason = f"no answer within {(give_up_ns - asked_ns) / 1e6:.0f} ms"
+                reason = f"no answer within {(now_ns - asked_ns) / 1e6:.0f} ms"
+                if now_ns < give_up_ns:
+                    continue  # this instance has gone quiet, and another one serves
                 return _without_report(role, instance.entry.agent_id, AnswerStatus.LATE, reason, task, attempts)
             error = call.exception()
             if error is None:
@@ -247,8 +250,20 @@ class Hub:
                 return self._failed(instance, _words(error), task, attempts)
             reason = f"{instance.entry.agent_id} died over the question (attempt {attempts})"
             self._registry.ended(instance, AnswerStatus.FAILED, None)
-            self._registry.unreachable(instance.entry.agent_id, "its process died; Ray is restarting it")
+            if instance.incarnation == life:
+                self._registry.unreachable(instance.entry.agent_id, "its process died; Ray is restarting it")
         return _without_report(role, role.value, AnswerStatus.FAILED, reason, task, attempts)
+
+    async def _settled(self, call: asyncio.Future[Any], instance: Instance, give_up_ns: int) -> bool:
+        """Wait for an answer to the deadline, or until the instance misses heartbeats while another one serves."""
+        while True:
+            patience_s = min(_seconds_left(give_up_ns), self._settings.heartbeat_s)
+            done, _ = await asyncio.wait({call}, timeout=patience_s)
+            if done or _seconds_left(give_up_ns) <= 0:
+                return bool(done)
+            self._registry.judge(time.monotonic_ns())
+            if instance.state not in SERVING and self._registry.serving(instance.entry.role):
+                return False
 
     def _answered(
         self, instance: Instance, answers: tuple[AgentAnswer, ...], asked_ns: int, attempts: int

@@ -61,6 +61,10 @@ class Instance:
         return self.latency_ms * (self.in_flight + 1)
 
     @property
+    def incarnation(self) -> str:
+        return self.descriptor.incarnation if self.descriptor else ""
+
+    @property
     def node_id(self) -> str:
         return self.descriptor.node_id if self.descriptor else ""
 

@@ -2,8 +2,7 @@
 
 Exit codes: 0 done; 2 bad input or usage; 3 no swarm answers; 4 a session, port or record is in the way; 5 overloaded;
 6 deadline passed; 7 boot failed; 8 no answer for want of its indispensable part; 1 an answer with a part missing, or
-anything else. ``swarm health`` has
-its own: 0 healthy, 1 degraded, 2 down or unreachable.
+anything else. ``swarm health`` has its own: 0 healthy, 1 degraded, 2 down or unreachable.
 """
 
 from __future__ import annotations

@@ -68,9 +68,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert swarm(place, "down").returncode == 0
 
 
-def test_demo_prints_the_report_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_demo_beside_a_running_swarm_prints_its_report_and_leaves_nothing_behind(home: Path, tmp_path: Path) -> None:
+    record = session.read(home)
+    assert record is not None
     before = left_behind()
-    done = swarm(tmp_path, "demo")
+    done = swarm(tmp_path, "demo", RAY_ADDRESS=record.address)
     assert done.returncode == 0, done.stderr
     for words in (
         "COMPREHENSIVE, complete",
@@ -83,6 +85,7 @@ def test_demo_prints_the_report_and_leaves_nothing_behind(tmp_path: Path) -> Non
         "value_at_risk  ok",
     ):
         assert words in done.stdout
+    assert answer(home, "status")["health"]["calculations"] == 0
     after = left_behind()
     assert after[0] <= before[0] and after[1] <= before[1]
     assert eventually(lambda: not {p for p in left_behind()[2] - before[2] if psutil.pid_exists(p)})
@@ -90,7 +93,7 @@ def test_demo_prints_the_report_and_leaves_nothing_behind(tmp_path: Path) -> Non
 
 
 def test_up_survives_its_terminal_and_health_is_zero(home: Path) -> None:
-    found = answer(home, "health")
+    found = json.loads(swarm(home, "health", "--json", RAY_ADDRESS="127.0.0.1:1").stdout)
     assert found["state"] == "healthy" and found["problems"] == []
     assert [agent["agent_id"] for agent in found["agents"]][:2] == ["hub", "market_data"]
     assert swarm(home, "health").returncode == 0
