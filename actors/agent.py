@@ -1,9 +1,10 @@
 """The shell every agent lives in: a Ray actor that initialises before it serves, registers, beats and counts.
 
 Three concurrency groups keep it responsive: ``health`` answers pings, ``control`` takes instructions, ``compute``
-works, one question at a time. The constructor returns at once; a thread of the shell initialises, registers with the
-hub and then reports every heartbeat, registering again whenever the hub does not know this life of the agent (the
-hub restarted). When Ray restarts the process the same road is taken again, so state is restored before HEALTHY.
+works, one question at a time. The constructor returns at once. One thread of the shell initialises; another registers
+with the hub and reports every heartbeat and every change, registering again whenever the hub does not know this life
+of the agent (the hub restarted). When Ray restarts the process the same road is taken again, so state is restored
+before HEALTHY.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import os
 import secrets
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,12 +23,13 @@ import psutil
 
 from actors.settings import ShellSettings
 from cluster import runtime
-from cluster.errors import SwarmError
+from cluster.errors import DeadlineExceeded, SwarmError, SwarmUnavailable
 from hive.messages.calculation import PARTICIPANTS, CalculationType, Role
 from hive.messages.health import AgentReport, AgentState, Descriptor
 
 CONCURRENCY_GROUPS = {"health": 1, "control": 2, "compute": 1}
 RETRY_S = 0.1  # pause between tries to initialise or to reach the hub
+CALL_S = 5.0  # how long the hub may take over a heartbeat
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class Agent:
             critical=identity.critical,
         )
         self._own_handle = runtime.own_handle()
+        self._news = threading.Event()
+        threading.Thread(target=self._start, name="start", daemon=True).start()
         threading.Thread(target=self._live, name="life", daemon=True).start()
 
     def __repr__(self) -> str:
@@ -105,6 +108,10 @@ class Agent:
                 resident_mib=self._process.memory_info().rss / 2**20,
             )
 
+    @property
+    def state(self) -> AgentState:
+        return self._state
+
     @contextmanager
     def counted(self) -> Iterator[None]:
         """Account for one piece of work: in flight while it lasts, then answered or failed, with its time."""
@@ -127,47 +134,49 @@ class Agent:
                 self._in_flight -= 1
 
     def become(self, state: AgentState, reason: str = "") -> None:
-        """Change the state that heartbeats and pings report."""
+        """Change the state that heartbeats and pings report, and report it at once."""
         with self._lock:
+            news = state is not self._state
             self._state, self._reason = state, reason
+        if news:
+            self._news.set()
 
     def ask(self, agent_id: str, call: Callable[[Any], Any], timeout_s: float) -> Any:
         """Call another agent by name and wait for its answer."""
         return runtime.wait_for(call(runtime.find_actor(agent_id, self.identity.namespace)), timeout_s)
 
-    def _live(self) -> None:
-        """The agent's life: initialise, then register and beat until the process ends."""
-        self._until_initialised()
-        registered = False
-        while True:
-            try:
-                hub = self._find_hub()
-                if not registered:
-                    registered = runtime.wait_for(hub.register.remote(self._descriptor, [self._own_handle]), 5.0)
-                    if not registered:
-                        return  # parked: the hub is stopping this process
-                registered = runtime.wait_for(hub.heartbeat.remote(self.ping()), 5.0)
-            except (SwarmError, runtime.ActorUnreachable):
-                self._hub, registered = None, False
-            time.sleep(self.identity.heartbeat_s if registered else RETRY_S)
-
-    def _until_initialised(self) -> None:
-        give_up = time.monotonic() + self.shell.start_deadline_s
+    def _start(self) -> None:
+        """Initialise, as often as it takes. What waiting cannot mend is reported as DEAD, with the reason."""
         while True:
             try:
                 self.initialise()
-            except (SwarmError, runtime.ActorUnreachable) as error:
-                late = time.monotonic() > give_up
-                self.become(AgentState.DEGRADED if late else AgentState.STARTING, f"cannot initialise yet: {error}")
-                if late:
-                    return
+            except (SwarmUnavailable, DeadlineExceeded, runtime.ActorUnreachable) as error:
+                self.become(AgentState.STARTING, f"cannot initialise yet: {error}")
                 time.sleep(RETRY_S)
-            except Exception:
-                self.become(AgentState.DEGRADED, f"initialisation failed: {traceback.format_exc(limit=3)}")
-                return
+            except Exception as error:
+                self.become(AgentState.DEAD, f"cannot initialise: {type(error).__name__}: {error}")
+                time.sleep(self.shell.restart_pause_s)
             else:
                 self.become(AgentState.HEALTHY)
                 return
+
+    def _live(self) -> None:
+        """Register with the hub and beat until the process ends; nothing that fails here ends it."""
+        registered = False
+        while True:
+            self._news.clear()
+            try:
+                hub = self._find_hub()
+                if not registered:
+                    registered = runtime.wait_for(hub.register.remote(self._descriptor, [self._own_handle]), CALL_S)
+                    if not registered:
+                        return  # parked: the hub is stopping this process
+                registered = runtime.wait_for(hub.heartbeat.remote(self.ping()), CALL_S)
+            except Exception as error:
+                self._hub, registered = None, False
+                if not isinstance(error, (SwarmError, runtime.ActorUnreachable)):
+                    self._last_error = f"heartbeat: {type(error).__name__}: {error}"
+            self._news.wait(self.identity.heartbeat_s if registered else RETRY_S)
 
     def _find_hub(self) -> Any:
         if self._hub is None:

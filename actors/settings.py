@@ -16,8 +16,8 @@ class ShellSettings:
     """Instances of each risk agent; the hub balances between them."""
     max_pending_calls: Annotated[int, Ge(1)] = 256
     """Calls one caller may have waiting at an agent before it is refused."""
-    start_deadline_s: Annotated[float, Gt(0)] = 60.0
-    """How long an agent tries to initialise before it calls itself DEGRADED and goes on trying, seconds."""
+    restart_pause_s: Annotated[float, Gt(0)] = 5.0
+    """Pause before an agent that could not initialise for a reason of its own tries again, seconds."""
     resident_snapshots: Annotated[int, Ge(1)] = 4
     """Snapshots an agent keeps its resident state for."""
     timings_kept: Annotated[int, Ge(1)] = 1000

@@ -1,31 +1,20 @@
-"""The Ray runtime: start a head node, join one, embed one, and take down only what we started.
+"""The Ray runtime: join a Ray, embed one, create and find actors, wait for answers.
 
-Two ways to own a Ray: :func:`start_head` runs ``ray start --head --block`` in a process of its own, which outlives
-the terminal and takes every Ray process with it when it ends (the kernel delivers the death of the parent);
-:func:`embed` starts Ray as children of this process. Ray's own ports listen on every interface, whatever address a
-node is given, so a Ray started here always asks for Ray's token; the dashboard is on loopback. The rest of the house
-reaches Ray through the functions below, nowhere else.
+Ray's own ports listen on every interface, whatever address a node is given, so a Ray started here always asks for
+Ray's token. The rest of the house reaches Ray through the functions below, nowhere else.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import re
-import shutil
 import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-import psutil
 import ray
 from ray.exceptions import (
+    ActorAlreadyExistsError,
     GetTimeoutError,
     ObjectLostError,
     PendingCallsLimitExceeded,
@@ -34,16 +23,17 @@ from ray.exceptions import (
     RayTaskError,
 )
 
-from cluster.errors import BootFailed, DeadlineExceeded, SessionConflict, SwarmError, SwarmUnavailable
-from cluster.session import Process
+from cluster import head
+from cluster.errors import DeadlineExceeded, SessionConflict, SwarmError, SwarmUnavailable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-LOOPBACK = "127.0.0.1"
-POLL_S = 0.05
-STOP_GRACE_S = 2.0  # how long Ray may take to end by itself before it is killed; agents have nothing to save
-KILL_GRACE_S = 10.0  # how long the kernel may take to remove what was killed
+PROBE_S = 3.0  # how long a server may take to greet
+HTTP2_SETTINGS = b"\x04"  # type of the frame that both sides of HTTP/2 begin with (RFC 9113, 6.5)
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + HTTP2_SETTINGS + b"\0" * 5
 
+_joined: list[str] = []
+"""Address of the Ray this process has joined, once for each join; empty text stands for the embedded one."""
 _embedded: list[str] = []
 """Session directory of the Ray that :func:`embed` started in this process; empty while there is none."""
 
@@ -55,61 +45,8 @@ ObjectLost = ObjectLostError
 """What reading a shared value raises when its owner died."""
 
 
-@dataclass(frozen=True)
-class Head:
-    """A Ray head node that we started."""
-
-    launcher: Process
-    address: str
-    dashboard_url: str
-    session_directory: str
-    """Where it keeps its logs and sockets."""
-
-
-def start_head(*, port: int, dashboard_port: int, cpus: int | None, log: Path, deadline_s: float) -> Head:
-    """Start a Ray head on this machine, detached from this terminal.
-
-    Raises
-    ------
-    SessionConflict
-        The port is taken; nothing was started.
-    BootFailed
-        Ray ended or did not listen before the deadline; nothing is left running.
-    """
-    _refuse_taken_port(port, "ray.port")
-    _refuse_taken_port(dashboard_port, "ray.dashboard_port")
-    _quiet_ray()
-    _use_token(create=True)
-    command = [
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
-        *("--port", str(port)),
-        *("--dashboard-host", LOOPBACK, "--dashboard-port", str(dashboard_port)),
-        *(("--num-cpus", str(cpus)) if cpus is not None else ()),
-    ]
-    with log.open("ab") as sink:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=sink,
-            start_new_session=True,
-        )
-    launcher = Process.of(child.pid)
-    if not until(lambda: _listening(port) or child.poll() is not None, deadline_s):
-        stop(launcher, _session_directory_of(launcher.pid))
-        raise BootFailed(f"Ray did not listen on port {port} within {deadline_s:g} s", f"Look into {log}")
-    if child.poll() is not None:
-        raise BootFailed(f"Ray ended while starting (exit {child.returncode})", f"Its own words are in {log}")
-    return Head(
-        launcher=launcher,
-        address=f"{LOOPBACK}:{port}",
-        dashboard_url=f"http://{LOOPBACK}:{dashboard_port}",
-        session_directory=_session_directory_of(launcher.pid),
-    )
-
-
 def connect(address: str, namespace: str) -> str:
-    """Join this process to the Ray at ``address`` as a driver; a process already joined stays as it is.
+    """Join this process to the Ray at ``address`` as a driver. Joins are counted: each needs its :func:`disconnect`.
 
     Returns
     -------
@@ -120,14 +57,24 @@ def connect(address: str, namespace: str) -> str:
     ------
     SwarmUnavailable
         Nothing that speaks Ray answers there.
+    SessionConflict
+        This process is joined to another Ray.
     """
     if ray.is_initialized():
+        if not _joined:
+            return ""  # somebody else joined this process to its Ray, and will leave it
+        if _joined[0] != address:
+            raise SessionConflict(
+                f"this process is joined to {_joined[0] or 'its embedded Ray'} and cannot join {address} as well",
+                "Close that client first, or use another process",
+            )
+        _joined.append(address)
         return ""
     _quiet_ray()
     host, _, port = address.rpartition(":")
-    if not address.startswith("ray://") and port.isdigit() and not _listening(int(port), host or LOOPBACK):
-        raise SwarmUnavailable(f"no Ray listens at {address}", "Start a swarm with `swarm up`, or name its --address")
-    _use_token(create=False)
+    if not address.startswith("ray://") and not (port.isdigit() and _speaks_http2(host or head.LOOPBACK, int(port))):
+        raise SwarmUnavailable(f"no Ray answers at {address}", "Start a swarm with `swarm up`, or name its --address")
+    use_token(create=False)
     try:
         context = ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
     except (RayError, RuntimeError, ConnectionError, ValueError, OSError) as error:
@@ -135,6 +82,7 @@ def connect(address: str, namespace: str) -> str:
             f"the Ray at {address} cannot be joined ({type(error).__name__}: {_first_line(error)})",
             "Check the address, and that both sides use the same Ray version and token",
         ) from error
+    _joined.append(address)
     return f"http://{context.dashboard_url}" if context.dashboard_url else ""
 
 
@@ -149,6 +97,8 @@ def embed(*, cpus: int | None, namespace: str) -> None:
     if ray.is_initialized():
         raise SessionConflict("this process is already joined to a Ray", "Disconnect first, or connect to that Ray")
     _quiet_ray()
+    _embedded.clear()
+    _joined.clear()
     context = ray.init(
         address="local",  # without it Ray joins whatever Ray of this machine was started last
         num_cpus=cpus,
@@ -158,38 +108,26 @@ def embed(*, cpus: int | None, namespace: str) -> None:
         logging_level=logging.ERROR,
     )
     _embedded.append(str(context.address_info["session_dir"]))
+    _joined.append("")
 
 
 def disconnect() -> None:
-    """Leave the Ray this process joined; an embedded one ends, and its files go with it."""
-    if not ray.is_initialized():
+    """Undo one join. With the last of them this process leaves Ray; an embedded one ends, and its files go with it."""
+    if not _joined:
         return
-    before = _descendants(os.getpid()) if _embedded else []
+    _joined.pop()
+    if _joined:
+        return
     directory = _embedded.pop() if _embedded else ""
+    mine = head.processes_of(directory)
     ray.shutdown()
-    mine = [process for name, process in before if directory and _belongs_to(process, name, directory)]
-    _end(mine, STOP_GRACE_S)
-    _remove_session_directory(directory)
+    head.end(mine, head.STOP_GRACE_S)
+    head.remove_session_directory(directory)
 
 
 def joined() -> bool:
     """Whether this process has joined a Ray."""
     return bool(ray.is_initialized())
-
-
-def stop(launcher: Process, directory: str) -> None:
-    """End a head that :func:`start_head` began with everything below it, and remove its files.
-
-    The launcher itself does not heed SIGTERM while it blocks, so its children are asked first and it is killed last.
-    """
-    if launcher.alive():
-        children = [process for _, process in _descendants(launcher.pid)]
-        for process in children:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.terminate()
-        psutil.wait_procs(children, timeout=STOP_GRACE_S)
-        _end([*children, psutil.Process(launcher.pid)], grace_s=0.0)
-    _remove_session_directory(directory)
 
 
 def answered_in(group: str) -> Callable[[F], F]:
@@ -211,6 +149,11 @@ def spawn(
     """Create ``cls`` as a named, detached actor that Ray restarts for ever and whose calls Ray never repeats.
 
     Agents ask for no CPU: a roster is larger than a laptop has cores, and Ray would count, not pin, them.
+
+    Raises
+    ------
+    SessionConflict
+        An actor of that name lives in the namespace; nothing was created.
     """
     options: dict[str, Any] = {
         "num_cpus": 0,
@@ -223,7 +166,13 @@ def spawn(
     if max_concurrency is not None:
         options["max_concurrency"] = max_concurrency
     actor_class: Any = ray.remote(**options)(cls)
-    return actor_class.options(name=name, namespace=namespace, lifetime="detached").remote(*arguments)
+    try:
+        return actor_class.options(name=name, namespace=namespace, lifetime="detached").remote(*arguments)
+    except ActorAlreadyExistsError as error:
+        raise SessionConflict(
+            f"an actor named {name} already lives in namespace {namespace} of this Ray",
+            "Use the swarm that lives there, take it down, or set another `namespace`",
+        ) from error
 
 
 def find_actor(name: str, namespace: str) -> Any:
@@ -234,6 +183,8 @@ def find_actor(name: str, namespace: str) -> Any:
     SwarmUnavailable
         No such actor lives in the namespace.
     """
+    if not ray.is_initialized():  # Ray would join, or start, some Ray of its own choice
+        raise SwarmUnavailable("this process has left the swarm", "Make a new client")
     try:
         return ray.get_actor(name, namespace=namespace)
     except ValueError as error:
@@ -285,6 +236,10 @@ def was_restarted() -> bool:
     return bool(ray.get_runtime_context().was_current_actor_reconstructed)
 
 
+def own_namespace() -> str:
+    return str(ray.get_runtime_context().namespace)
+
+
 def share(value: Any) -> Any:
     """Put ``value`` into the object store; agents of this node read its arrays without a copy."""
     return ray.put(value)
@@ -302,38 +257,17 @@ def named_actors(namespace: str) -> list[str]:
     return sorted(entry["name"] for entry in actors if entry["namespace"] == namespace)
 
 
-def until(done: Callable[[], bool], deadline_s: float) -> bool:
-    """Poll ``done`` until it holds or ``deadline_s`` seconds have passed; whether it held."""
-    give_up = time.monotonic() + deadline_s
-    while not done():
-        if time.monotonic() > give_up:
-            return False
-        time.sleep(POLL_S)
-    return True
-
-
-def _refuse_taken_port(port: int, setting: str) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError as error:
-            raise SessionConflict(
-                f"port {port} is taken ({error.strerror})",
-                f"Free it, join the Ray behind it with --address {LOOPBACK}:{port}, or pick another by "
-                f"--set {setting}=PORT",
-            ) from error
-
-
-def _listening(port: int, host: str = LOOPBACK) -> bool:
+def _speaks_http2(host: str, port: int) -> bool:
+    """Whether a server there answers as a gRPC server does. Ray itself would wait for minutes for one that does not."""
     try:
-        with socket.create_connection((host, port), timeout=2.0):
-            return True
+        with socket.create_connection((host, port), timeout=PROBE_S) as probe:
+            probe.sendall(HTTP2_PREFACE)
+            return probe.recv(4)[3:4] == HTTP2_SETTINGS
     except OSError:
         return False
 
 
-def _use_token(*, create: bool) -> None:
+def use_token(*, create: bool) -> None:
     """Token authentication, with the token Ray itself keeps, unless the user set ``RAY_AUTH_MODE``.
 
     Ray 2.60 does this by itself for a Ray it starts inside a process and for one it finds, not for ``ray start`` and
@@ -341,6 +275,7 @@ def _use_token(*, create: bool) -> None:
     """
     from ray._private.authentication import authentication_token_setup as setup
 
+    _quiet_ray()
     if create:
         setup.enable_token_auth_by_default()
         setup.ensure_token_if_auth_enabled(create_token_if_missing=True)
@@ -350,58 +285,6 @@ def _use_token(*, create: bool) -> None:
 
 def _quiet_ray() -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
-
-
-def _descendants(pid: int) -> list[tuple[str, psutil.Process]]:
-    found: list[tuple[str, psutil.Process]] = []
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for process in psutil.Process(pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                found.append((process.name(), process))
-    return found
-
-
-def _belongs_to(process: psutil.Process, name: str, directory: str) -> bool:
-    """Whether a child of this process is part of the Ray of ``directory``: by its command line, or as a worker."""
-    try:
-        return name.startswith("ray::") or Path(directory).name in " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _end(processes: Iterable[psutil.Process], grace_s: float) -> None:
-    """Wait for processes to end; kill what is left after the grace, and wait for that too."""
-    _, alive = psutil.wait_procs(list(processes), timeout=grace_s)
-    for process in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(alive, timeout=KILL_GRACE_S)
-
-
-def _session_directory_of(pid: int) -> str:
-    """Session directory of the Ray below a process, read from its GCS server's command line; "" where there is none."""
-    for name, process in _descendants(pid):
-        if "gcs_server" in name:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                found = re.search(r"=(/\S*/session_[^/\s]+)", " ".join(process.cmdline()))
-                return found.group(1) if found else ""
-    return ""
-
-
-def _remove_session_directory(directory: str) -> None:
-    """Remove one Ray session's files, and what Ray keeps beside them once no other session is there."""
-    session = Path(directory)
-    if not session.name.startswith("session_"):
-        return
-    shutil.rmtree(session, ignore_errors=True)
-    latest = session.parent / "session_latest"
-    if latest.is_symlink() and not latest.exists():
-        latest.unlink()
-    if not any(session.parent.glob("session_*")):
-        for name in ("ray_current_cluster", "prom_metrics_service_discovery.json"):
-            (session.parent / name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            session.parent.rmdir()
 
 
 def _first_line(error: BaseException) -> str:

@@ -55,6 +55,8 @@ class Session:
     """The process that keeps our own Ray alive; None when the swarm joined a Ray that was already there."""
     ray_session_dir: str
     dashboard_url: str
+    actors: tuple[str, ...] = ()
+    """Names of the actors that belong to the swarm; on a joined Ray, `swarm down` ends these alone."""
 
     @property
     def owns_ray(self) -> bool:
@@ -79,10 +81,15 @@ def read(home: Path) -> Session | None:
         launcher = fields.pop("launcher")
         if launcher is not None:
             launcher = Process(pid=int(launcher["pid"]), started=float(launcher["started"]))
-        return Session(launcher=launcher, **fields)
+            if launcher.pid < 1:
+                raise ValueError("pid")
+        actors = tuple(str(name) for name in fields.pop("actors"))
+        if not all(isinstance(text, str) for text in fields.values()):
+            raise TypeError("a field is no text")
+        return Session(launcher=launcher, actors=actors, **fields)
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise SessionConflict(
             f"the session record {path} cannot be read", "Run `swarm down`, which sets it aside"
         ) from error
@@ -98,7 +105,12 @@ def write(home: Path, session: Session) -> None:
 
 
 def remove(home: Path) -> None:
-    session_path(home).unlink(missing_ok=True)
+    """Remove the record, or set aside what stands in its place and is no file."""
+    path = session_path(home)
+    if path.is_dir():
+        path.rename(path.with_suffix(f".{os.getpid()}.unreadable"))
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,13 +24,13 @@ from actors.risk.liquidity.agent import LiquidityAgent
 from actors.risk.portfolio.agent import PortfolioAgent
 from actors.risk.stress.agent import StressAgent
 from actors.risk.value_at_risk.agent import ValueAtRiskAgent
-from cluster import runtime, session
+from cluster import head, runtime, session
 from cluster.errors import BootFailed, SessionConflict, SwarmError, SwarmUnavailable
 from cluster.session import Session
 from hive.hub.agent import Hub
 from hive.hub.registry import RosterEntry
 from hive.messages.calculation import Role
-from hive.messages.health import SwarmHealth, SwarmState
+from hive.messages.health import AgentState, SwarmHealth, SwarmState
 from swarm.settings import Settings
 
 Progress = Callable[[str, SwarmHealth | None], None]
@@ -73,20 +75,21 @@ def up(settings: Settings, home: Path, progress: Progress) -> Session:
     BootFailed
         Ray or the roster did not come up; whatever was started is gone again.
     """
-    with session.exclusive(home):
+    with session.exclusive(home), _terminated_like_interrupted():
         _refuse_second(session.read(home), home)
-        head: runtime.Head | None = None
+        started: head.Head | None = None
         address = settings.ray.address
         if not address:
             progress("starting Ray", None)
-            head = runtime.start_head(
+            runtime.use_token(create=True)
+            started = head.start(
                 port=settings.ray.port,
                 dashboard_port=settings.ray.dashboard_port,
                 cpus=settings.ray.cpus or None,
                 log=home / "ray.log",
                 deadline_s=settings.ray.start_deadline_s,
             )
-            address = head.address
+            address = started.address
         try:
             progress("joining Ray", None)
             dashboard_url = runtime.connect(address, settings.namespace)
@@ -94,16 +97,17 @@ def up(settings: Settings, home: Path, progress: Progress) -> Session:
                 address=address,
                 namespace=settings.namespace,
                 started_utc=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                launcher=head.launcher if head is not None else None,
-                ray_session_dir=head.session_directory if head is not None else "",
-                dashboard_url=head.dashboard_url if head is not None else dashboard_url,
+                launcher=started.launcher if started is not None else None,
+                ray_session_dir=started.session_directory if started is not None else "",
+                dashboard_url=started.dashboard_url if started is not None else dashboard_url,
+                actors=(Role.HUB.value, *(entry.agent_id for _, entry in roster(settings))),
             )
             bring_up(settings, home, progress)
             session.write(home, record)
         except BaseException:
             runtime.disconnect()
-            if head is not None:
-                runtime.stop(head.launcher, head.session_directory)
+            if started is not None:
+                head.stop(started.launcher, started.session_directory)
             raise
         return record
 
@@ -123,11 +127,16 @@ def down(home: Path) -> str:
         stale = record.stale()
         if record.launcher is not None:
             runtime.disconnect()
-            runtime.stop(record.launcher, record.ray_session_dir)
+            head.stop(record.launcher, record.ray_session_dir)
         else:
             with contextlib.suppress(SwarmUnavailable):
                 runtime.connect(record.address, record.namespace)
-                take_down(record.namespace)
+                left = take_down(record.actors, record.namespace)
+                runtime.disconnect()
+                if left:
+                    raise SessionConflict(
+                        f"{', '.join(left)} of namespace {record.namespace} did not end", "Run `swarm down` again"
+                    )
         session.remove(home)
         if stale:
             return f"The swarm of {record.started_utc} had died; its record and files were removed."
@@ -163,21 +172,28 @@ def bring_up(settings: Settings, home: Path, progress: Progress) -> SwarmHealth:
             "Use it with `--address`, take it down, or set another `namespace`",
         )
     give_up = time.monotonic() + settings.boot_deadline_s
+    created: dict[str, Any] = {}
     try:
-        hub = _create(settings, home)
+        _create(settings, home, created)
         progress("creating agents", None)
-        return _until_healthy(hub, settings, give_up, progress)
+        return _until_healthy(created[Role.HUB.value], settings, give_up, progress)
     except BaseException:
-        take_down(settings.namespace)
+        for handle in created.values():  # what others have created in the namespace is theirs
+            runtime.kill(handle)
         raise
 
 
-def take_down(namespace: str) -> None:
-    """End every actor of the namespace, and wait until their names are gone."""
-    for name in runtime.named_actors(namespace):
+def take_down(names: tuple[str, ...], namespace: str) -> list[str]:
+    """End the named actors and wait until they are gone; returns those that are not."""
+    for name in names:
         with contextlib.suppress(SwarmUnavailable):
             runtime.kill(runtime.find_actor(name, namespace))
-    runtime.until(lambda: not runtime.named_actors(namespace), HUB_CALL_TIMEOUT_S)
+
+    def left() -> list[str]:
+        return sorted(set(names) & set(runtime.named_actors(namespace)))
+
+    head.until(lambda: not left(), HUB_CALL_TIMEOUT_S)
+    return left()
 
 
 def roster(settings: Settings) -> tuple[tuple[RosterLine, RosterEntry], ...]:
@@ -189,10 +205,10 @@ def roster(settings: Settings) -> tuple[tuple[RosterLine, RosterEntry], ...]:
     )
 
 
-def _create(settings: Settings, home: Path) -> Any:
-    """Create the hub and every agent; returns at once with the hub's handle."""
+def _create(settings: Settings, home: Path, created: dict[str, Any]) -> None:
+    """Create the hub and every agent and enter their handles; returns before they have initialised."""
     entries = roster(settings)
-    hub = runtime.spawn(
+    created[Role.HUB.value] = runtime.spawn(
         Hub,
         tuple(entry for _, entry in entries),
         settings.hub,
@@ -216,7 +232,7 @@ def _create(settings: Settings, home: Path) -> Any:
         arguments: tuple[Any, ...] = (getattr(settings, entry.role.value, None),)
         if line.agent is MarketDataAgent:
             arguments = (settings.market, str(home / "snapshots"))
-        runtime.spawn(
+        created[entry.agent_id] = runtime.spawn(
             line.agent,
             identity,
             settings.agents,
@@ -226,7 +242,6 @@ def _create(settings: Settings, home: Path) -> Any:
             concurrency_groups=CONCURRENCY_GROUPS,
             max_pending_calls=settings.agents.max_pending_calls,
         )
-    return hub
 
 
 def _until_healthy(hub: Any, settings: Settings, give_up: float, progress: Progress) -> SwarmHealth:
@@ -242,12 +257,32 @@ def _until_healthy(hub: Any, settings: Settings, give_up: float, progress: Progr
         progress("waiting for the roster", health)
         if health.state is SwarmState.HEALTHY:
             return health
+        if any(agent.report is not None and agent.report.state is AgentState.DEAD for agent in health.agents):
+            raise BootFailed(f"an agent cannot start: {'; '.join(health.problems)}", "Mend that, and start again")
         time.sleep(POLL_S)
     problems = "; ".join(health.problems) if health else "the hub does not answer"
     raise BootFailed(
         f"the roster is not healthy after {settings.boot_deadline_s:g} s: {problems}",
         "Everything was taken down again; see the reason above, or allow more with boot_deadline_s",
     )
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that what was started is stopped."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _refuse_second(record: Session | None, home: Path) -> None:

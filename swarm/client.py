@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from cluster import runtime, session
-from cluster.errors import DeadlineExceeded, InvalidRequest, Overloaded, SwarmUnavailable
+from cluster.errors import InvalidRequest, Overloaded, SwarmUnavailable
 from hive.market.snapshot import SnapshotHeader
 from hive.messages.calculation import (
     DEFAULT_CONFIDENCES,
@@ -34,6 +34,7 @@ Deadline = float | datetime.timedelta | datetime.datetime
 
 GRACE_S = 1.0  # beyond the deadline, for the hub's own word on what was late
 RETRY_S = 0.1
+MAX_DEADLINE_S = 1e9  # about thirty years; beyond lies arithmetic, not patience
 MAX_SUBMITTED = 256  # futures of one client that may be outstanding
 WORKERS = 32  # of them in flight at a time
 
@@ -66,12 +67,13 @@ class SwarmClient:
         place = Path(home).expanduser().absolute() if home is not None else swarm_home()
         self._settings = settings if settings is not None else load(home=place)[0]
         namespace = self._settings.namespace
-        if address is None and not runtime.joined():
+        if address is None and (home is not None or not runtime.joined()):
             address, namespace = _recorded(place)
-        self._joined_here = not runtime.joined()
+        self._counted = address is not None  # without an address it is the Ray this process has joined already
         if address is not None:
             runtime.connect(address, namespace)
         self._namespace = namespace
+        self._closed = False
         self._hub: Any = None
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
@@ -182,36 +184,34 @@ class SwarmClient:
 
         Results come in the order of the portfolios. One bad portfolio refuses them all.
         """
-        request = CalculationRequest(
-            portfolios=tuple(portfolios),
-            calculation=CalculationType.parse(calculation),
-            parameters=Parameters(
-                confidences=tuple(_as_float(confidence) for confidence in confidences),
-                horizon_days=horizon_days,
-                seed=seed,
-                shocks=tuple(Shock(name, dict(moves)) for name, moves in (shocks or {}).items()),
-                windows=tuple(windows),
-            ),
-            deadline_utc_ns=self._deadline_ns(deadline),
-            snapshot_id=snapshot,
-            as_of=str(as_of) if as_of is not None else None,
+        request = self._request(
+            portfolios,
+            calculation,
+            confidences=confidences,
+            horizon_days=horizon_days,
+            seed=seed,
+            snapshot=snapshot,
+            as_of=as_of,
+            shocks=shocks,
+            windows=windows,
+            deadline=deadline,
         )
-        results: tuple[CalculationResult, ...] = self._ask_hub(
-            lambda hub: hub.calculate.remote(request), request.deadline_utc_ns
-        )
-        return results
+        return self._run(request)
 
     def submit(
         self, portfolio: Portfolio, calculation: CalculationType | str = CalculationType.COMPREHENSIVE, **options: Any
     ) -> Future[CalculationResult]:
-        """Like :meth:`calculate`, at once and with a future.
+        """Like :meth:`calculate`, at once and with a future. The deadline counts from now, not from its turn.
 
         Raises
         ------
+        InvalidInput
+            The portfolio or the parameters were refused.
         Overloaded
             ``MAX_SUBMITTED`` futures of this client are outstanding; nothing was accepted.
         """
-        return self._submit(lambda: self.calculate(portfolio, calculation, **options))
+        request = self._request([portfolio], calculation, **options)
+        return self._submit(lambda: self._run(request)[0])
 
     async def calculate_async(
         self, portfolio: Portfolio, calculation: CalculationType | str = CalculationType.COMPREHENSIVE, **options: Any
@@ -226,8 +226,8 @@ class SwarmClient:
         **options: Any,
     ) -> tuple[CalculationResult, ...]:
         """Like :meth:`calculate_many`, for asyncio."""
-        work = self._submit(lambda: self.calculate_many(portfolios, calculation, **options))
-        return await asyncio.wrap_future(work)
+        request = self._request(portfolios, calculation, **options)
+        return await asyncio.wrap_future(self._submit(lambda: self._run(request)))
 
     def health(self, timeout_s: float = 5.0) -> SwarmHealth:
         """Ping every agent and judge the swarm."""
@@ -294,11 +294,15 @@ class SwarmClient:
         return headers
 
     def close(self) -> None:
-        """Finish what was submitted and leave the swarm, which goes on without this client."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True)
-            self._pool = None
-        if self._joined_here:
+        """Finish what was submitted and leave the swarm, which goes on without this client. Twice does no harm."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True)
+        if self._counted:
             runtime.disconnect()
 
     def __enter__(self) -> SwarmClient:
@@ -309,6 +313,42 @@ class SwarmClient:
     ) -> None:
         self.close()
 
+    def _request(
+        self,
+        portfolios: Sequence[Portfolio],
+        calculation: CalculationType | str,
+        *,
+        confidences: Sequence[float] = DEFAULT_CONFIDENCES,
+        horizon_days: int = 1,
+        seed: int = 0,
+        snapshot: str | None = None,
+        as_of: str | datetime.date | None = None,
+        shocks: Mapping[str, Mapping[str, float]] | None = None,
+        windows: Sequence[tuple[str, str]] = (),
+        deadline: Deadline | None = None,
+    ) -> CalculationRequest:
+        """The question as the hub takes it, validated; its deadline is fixed from here on."""
+        return CalculationRequest(
+            portfolios=tuple(portfolios),
+            calculation=CalculationType.parse(calculation),
+            parameters=Parameters(
+                confidences=tuple(_as_float(confidence) for confidence in confidences),
+                horizon_days=horizon_days,
+                seed=seed,
+                shocks=tuple(Shock(name, dict(moves)) for name, moves in (shocks or {}).items()),
+                windows=tuple(windows),
+            ),
+            deadline_utc_ns=self._deadline_ns(deadline),
+            snapshot_id=snapshot,
+            as_of=str(as_of) if as_of is not None else None,
+        )
+
+    def _run(self, request: CalculationRequest) -> tuple[CalculationResult, ...]:
+        results: tuple[CalculationResult, ...] = self._ask_hub(
+            lambda hub: hub.calculate.remote(request), request.deadline_utc_ns
+        )
+        return results
+
     def _ask_hub(self, call: Callable[[Any], Any], deadline_utc_ns: int) -> Any:
         """Ask the hub until it answers or the deadline passes; a hub that dies over a question is asked again."""
         while True:
@@ -317,8 +357,6 @@ class SwarmClient:
                 return runtime.wait_for(call(self._find_hub()), max(0.0, left_s) + GRACE_S)
             except runtime.QueueFull as error:
                 raise Overloaded("too many calls of this client wait at the hub", "Wait for some") from error
-            except DeadlineExceeded as error:
-                raise DeadlineExceeded("the hub did not answer before the deadline", "Run `swarm health`") from error
             except runtime.ActorUnreachable as error:
                 self._hub = None
                 if (deadline_utc_ns - time.time_ns()) / 1e9 < RETRY_S:
@@ -337,21 +375,32 @@ class SwarmClient:
             ) from error
 
     def _find_hub(self) -> Any:
+        self._refuse_closed()
         with self._lock:
             if self._hub is None:
                 self._hub = runtime.find_actor(Role.HUB.value, self._namespace)
             return self._hub
 
+    def _refuse_closed(self) -> None:
+        if self._closed or not runtime.joined():
+            raise SwarmUnavailable("this client is closed", "Make a new one")
+
     def _market(self) -> Any:
+        self._refuse_closed()
         return runtime.find_actor(Role.MARKET_DATA.value, self._namespace)
 
     def _submit(self, work: Callable[[], Any]) -> Future[Any]:
+        self._refuse_closed()
         if not self._outstanding.acquire(blocking=False):
             raise Overloaded(f"{MAX_SUBMITTED} calculations of this client are outstanding", "Wait for some of them")
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="swarm-client")
-        future = self._pool.submit(work)
+        try:
+            with self._lock:
+                if self._pool is None:
+                    self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="swarm-client")
+                future = self._pool.submit(work)
+        except BaseException:
+            self._outstanding.release()
+            raise
         future.add_done_callback(lambda _: self._outstanding.release())
         return future
 
@@ -363,6 +412,8 @@ class SwarmClient:
             deadline_ns = int(deadline.timestamp() * 1e9)
         else:
             span = deadline.total_seconds() if isinstance(deadline, datetime.timedelta) else deadline
+            if span is not None and not abs(span) <= MAX_DEADLINE_S:
+                raise InvalidRequest(f"the deadline of {span!r} s is no usable span", "Give seconds, such as 5.0")
             deadline_ns = now_ns + int((self._settings.hub.deadline_s if span is None else span) * 1e9)
         if deadline_ns <= now_ns:
             raise InvalidRequest("the deadline lies in the past", "Give one in the future")
@@ -378,6 +429,11 @@ def _recorded(home: Path) -> tuple[str, str]:
         raise SwarmUnavailable(
             f"the swarm of {record.started_utc} recorded in {home} is gone",
             "Run `swarm down` to clear what it left, then `swarm up`",
+        )
+    if record.owns_ray and not Path(record.ray_session_dir).is_dir():  # Ray would abort the process over it
+        raise SwarmUnavailable(
+            f"the files of its Ray, {record.ray_session_dir}, were removed under the swarm recorded in {home}",
+            "Run `swarm down`, then `swarm up`",
         )
     return record.address, record.namespace
 

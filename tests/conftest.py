@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import runtime
+from cluster import head
 from hive.hub.settings import HubSettings
 from hive.messages.health import AgentHealth, SwarmState
 from swarm import SwarmClient
@@ -64,7 +64,7 @@ def is_healthy(client: SwarmClient) -> bool:
 
 
 def eventually(condition: Callable[[], bool], within_s: float = RECOVERY_S) -> bool:
-    return runtime.until(condition, within_s)
+    return head.until(condition, within_s)
 
 
 def agent(client: SwarmClient, agent_id: str) -> AgentHealth:

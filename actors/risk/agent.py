@@ -12,14 +12,14 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
-from actors.agent import Agent, Identity
+from actors.agent import RETRY_S, Agent, Identity
 from actors.settings import ShellSettings
 from cluster import runtime
 from cluster.errors import DeadlineExceeded, SwarmError, SwarmUnavailable
 from hive.market.snapshot import MarketSnapshot
 from hive.messages.calculation import AgentAnswer, AnswerStatus, Parameters, Role, Task
 from hive.messages.codec import digest
-from hive.messages.health import AgentState
+from hive.messages.health import SERVING, AgentState
 from hive.messages.portfolio import Book, Portfolio, resolve
 from hive.messages.reports import Report
 
@@ -47,6 +47,7 @@ class RiskAgent(Agent, Generic[State]):
         self._resident: OrderedDict[str, State] = OrderedDict()
         self._current_id = ""
         self._building = threading.Lock()
+        self._shelf = threading.Lock()
         super().__init__(identity, shell)
 
     def rebuild(self, snapshot: MarketSnapshot) -> State:
@@ -74,11 +75,13 @@ class RiskAgent(Agent, Generic[State]):
         """Build the resident state of the new current snapshot before anybody asks for it."""
         try:
             self._build(snapshot_id, FETCH_TIMEOUT_S)
-        except SwarmError as error:
-            self.become(AgentState.DEGRADED, f"has no state for snapshot {snapshot_id[:12]}: {error}")
+        except (SwarmError, runtime.ActorUnreachable) as error:
+            if self.state in SERVING:
+                self.become(AgentState.DEGRADED, f"has no state for snapshot {snapshot_id[:12]}: {error}")
             raise
         self._current_id = snapshot_id
-        self.become(AgentState.HEALTHY)
+        if self.state is AgentState.DEGRADED:
+            self.become(AgentState.HEALTHY)
 
     @runtime.answered_in("compute")
     def calculate(self, task: Task) -> tuple[AgentAnswer, ...]:
@@ -93,11 +96,13 @@ class RiskAgent(Agent, Generic[State]):
             return tuple(
                 self._unanswered(task, AnswerStatus.LATE, "the snapshot did not arrive in time") for _ in task.books
             )
-        except (SwarmError, runtime.ActorUnreachable) as error:
+        except Exception as error:
             return tuple(self._unanswered(task, AnswerStatus.FAILED, str(error)) for _ in task.books)
         return tuple(self._answer_one(task, state, book) for book in task.books)
 
     def _answer_one(self, task: Task, state: State, book: Book) -> AgentAnswer:
+        if time.time_ns() > task.deadline_utc_ns:
+            return self._unanswered(task, AnswerStatus.LATE, "the deadline passed before its turn in the batch came")
         started_ns = time.monotonic_ns()
         try:
             with self.counted():
@@ -129,26 +134,55 @@ class RiskAgent(Agent, Generic[State]):
         )
 
     def _build(self, snapshot_id: str, timeout_s: float) -> State:
-        """The resident state of a snapshot, built where it is not resident yet."""
-        with self._building:
-            if snapshot_id in self._resident:
-                self._resident.move_to_end(snapshot_id)
-                return self._resident[snapshot_id]
-            state = self.rebuild(self._fetch(snapshot_id, timeout_s))
-            self._resident[snapshot_id] = state
-            while len(self._resident) > self.shell.resident_snapshots:
-                self._resident.popitem(last=False)
-            return state
+        """The resident state of a snapshot, built where it is not resident yet.
 
-    def _fetch(self, snapshot_id: str, timeout_s: float) -> MarketSnapshot:
-        """The snapshot, its arrays views of the object store. A store that lost it is asked for it once more."""
+        Raises
+        ------
+        DeadlineExceeded
+            Another build, or the snapshot itself, takes longer than ``timeout_s``.
+        """
         give_up = time.monotonic() + timeout_s
-        for _ in range(2):
-            left = max(0.001, give_up - time.monotonic())
-            (reference,) = self.ask(Role.MARKET_DATA, lambda market: market.share.remote(snapshot_id), left)
+        known = self._known(snapshot_id)
+        if known is not None:
+            return known
+        if not self._building.acquire(timeout=timeout_s):
+            raise DeadlineExceeded("another snapshot is still being built", "Allow more time")
+        try:
+            known = self._known(snapshot_id)
+            if known is not None:
+                return known
+            state = self.rebuild(self._fetch(snapshot_id, give_up))
+            with self._shelf:
+                self._resident[snapshot_id] = state
+                while len(self._resident) > self.shell.resident_snapshots:
+                    self._resident.popitem(last=False)
+            return state
+        finally:
+            self._building.release()
+
+    def _known(self, snapshot_id: str) -> State | None:
+        with self._shelf:
+            if snapshot_id not in self._resident:
+                return None
+            self._resident.move_to_end(snapshot_id)
+            return self._resident[snapshot_id]
+
+    def _fetch(self, snapshot_id: str, give_up: float) -> MarketSnapshot:
+        """The snapshot, its arrays views of the object store. Asked again while the market data agent restarts."""
+        while True:
             try:
-                snapshot: MarketSnapshot = runtime.wait_for(reference, max(0.001, give_up - time.monotonic()))
+                (reference,) = self.ask(
+                    Role.MARKET_DATA, lambda market: market.share.remote(snapshot_id), _left(give_up)
+                )
+                snapshot: MarketSnapshot = runtime.wait_for(reference, _left(give_up))
                 return snapshot
-            except runtime.ObjectLost:
-                continue
-        raise SwarmUnavailable(f"snapshot {snapshot_id[:12]} was lost from the object store", "Calculate again")
+            except (runtime.ActorUnreachable, runtime.ObjectLost, SwarmUnavailable) as error:
+                if time.monotonic() + RETRY_S > give_up:
+                    raise DeadlineExceeded(
+                        f"snapshot {snapshot_id[:12]} did not arrive in time ({error})", "Allow more time"
+                    ) from error
+                time.sleep(RETRY_S)
+
+
+def _left(give_up: float) -> float:
+    return max(0.001, give_up - time.monotonic())

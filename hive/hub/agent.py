@@ -12,6 +12,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -55,7 +56,7 @@ class Hub:
 
     def __init__(self, roster: tuple[RosterEntry, ...], settings: HubSettings, version: str, seed: int) -> None:
         self._settings = settings
-        self._registry = Registry(roster, settings)
+        self._registry = Registry(roster, settings, time.monotonic_ns())
         self._rng = random.Random(seed)
         self._version = version
         self._node_id = runtime.node_id()
@@ -67,6 +68,8 @@ class Hub:
         self._late: deque[LateAnswer] = deque(maxlen=settings.late_answers_kept)
         self._changed = asyncio.Event()
         self._background: set[asyncio.Future[Any]] = set()
+        if runtime.was_restarted():
+            self._remember_the_parked(roster)
 
     def __repr__(self) -> str:
         return "Hub(hub)"
@@ -133,6 +136,9 @@ class Hub:
                 f"{self._in_flight} calculations are in flight, the most the hub accepts",
                 "Try again shortly, or batch portfolios into one request",
             )
+        needed = _indispensable(request.calculation)
+        if self._registry.serving(needed) and self._choose(self._registry.serving(needed)) is None:
+            raise Overloaded(f"every queue of {needed} is full", "Try again shortly")
         self._in_flight += 1
         try:
             give_up_ns = accepted_ns + int(remaining_s * 1e9)
@@ -167,7 +173,7 @@ class Hub:
         self._registry.judge(started_ns)
         instances = self._registry.instances()
         pings = await asyncio.gather(*(self._ping(instance) for instance in instances))
-        agents = (self._self_health(), *map(self._registry.health, instances, pings))
+        agents = (self._self_health(), *map(self._seen, instances, pings))
         return SwarmHealth(
             state=swarm_state(agents),
             agents=agents,
@@ -200,22 +206,26 @@ class Hub:
         return await self._named(request.snapshot_id, request.as_of, give_up_ns)
 
     async def _named(self, snapshot_id: str | None, as_of: str | None, give_up_ns: int) -> SnapshotHeader:
-        """The header the market data agent gives for a selection; that of the current snapshot is remembered."""
-        instance = await self._pick(Role.MARKET_DATA, give_up_ns)
-        if isinstance(instance, str):
-            raise SwarmUnavailable(f"the market data agent does not serve ({instance})", "Run `swarm health`")
-        try:
-            call = instance.handle.header.remote(snapshot_id, as_of)
-            header: SnapshotHeader = await asyncio.wait_for(_value(call), _seconds_left(give_up_ns))
-        except TimeoutError:
-            raise DeadlineExceeded(
-                "the market data agent did not name the snapshot in time", "Allow more time"
-            ) from None
-        except runtime.ActorUnreachable as error:
-            raise SwarmUnavailable("the market data agent died over the question", "Calculate again") from error
-        if snapshot_id is None and as_of is None:
-            self._current = header
-        return header
+        """The header the market data agent gives for a selection, asked again to the deadline when it dies over it."""
+        while True:
+            instance = await self._pick(Role.MARKET_DATA, give_up_ns)
+            if isinstance(instance, str):
+                raise SwarmUnavailable(f"the market data agent does not serve ({instance})", "Run `swarm health`")
+            life = instance.incarnation
+            try:
+                call = instance.handle.header.remote(snapshot_id, as_of)
+                header: SnapshotHeader = await asyncio.wait_for(_value(call), _seconds_left(give_up_ns))
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    "the market data agent did not name the snapshot in time", "Allow more time"
+                ) from None
+            except runtime.ActorUnreachable:
+                if instance.incarnation == life:
+                    self._registry.unreachable(instance.entry.agent_id, "its process died; Ray is restarting it")
+                continue
+            if snapshot_id is None and as_of is None and self._current is None:
+                self._current = header  # only while none is known: an announcement that overtook this answer is newer
+            return header
 
     async def _ask(self, role: Role, task: Task, give_up_ns: int) -> tuple[AgentAnswer, ...]:
         """One agent's answers, one a book: from whichever instance answers, or the reason why none did."""
@@ -231,25 +241,25 @@ class Hub:
             try:
                 call = asyncio.ensure_future(_value(instance.handle.calculate.remote(task)))
             except runtime.QueueFull:
-                self._registry.ended(instance, AnswerStatus.FAILED, None)
+                self._ended(instance, AnswerStatus.FAILED)
                 return self._failed(instance, "its queue is full", task, attempts)
             life = instance.incarnation
             if not await self._settled(call, instance, give_up_ns):
-                now_ns = time.monotonic_ns()
-                call.add_done_callback(partial(self._arrived_late, instance, task.request_id, now_ns))
                 self._keep(call)
-                reason = f"no answer within {(now_ns - asked_ns) / 1e6:.0f} ms"
-                if now_ns < give_up_ns:
-                    continue  # this instance has gone quiet, and another one serves
+                reason = f"no answer within {(time.monotonic_ns() - asked_ns) / 1e6:.0f} ms"
+                if _seconds_left(give_up_ns) > 0:  # this instance has gone quiet, and another one serves
+                    call.add_done_callback(partial(self._overtaken, instance))
+                    continue
+                call.add_done_callback(partial(self._arrived_late, instance, task.request_id, give_up_ns))
                 return _without_report(role, instance.entry.agent_id, AnswerStatus.LATE, reason, task, attempts)
             error = call.exception()
             if error is None:
                 return self._answered(instance, call.result(), asked_ns, attempts)
             if not isinstance(error, runtime.ActorUnreachable):
-                self._registry.ended(instance, AnswerStatus.FAILED, None)
+                self._ended(instance, AnswerStatus.FAILED)
                 return self._failed(instance, _words(error), task, attempts)
             reason = f"{instance.entry.agent_id} died over the question (attempt {attempts})"
-            self._registry.ended(instance, AnswerStatus.FAILED, None)
+            self._ended(instance, AnswerStatus.FAILED)
             if instance.incarnation == life:
                 self._registry.unreachable(instance.entry.agent_id, "its process died; Ray is restarting it")
         return _without_report(role, role.value, AnswerStatus.FAILED, reason, task, attempts)
@@ -271,10 +281,10 @@ class Hub:
         round_trip_ms = (time.monotonic_ns() - asked_ns) / 1e6
         good = all(answer.status is AnswerStatus.OK for answer in answers)
         if good:
-            self._registry.ended(instance, AnswerStatus.OK, round_trip_ms)
+            self._ended(instance, AnswerStatus.OK, round_trip_ms)
         else:  # a fast failure must not make an instance look fast
-            self._registry.ended(instance, AnswerStatus.FAILED, None)
-        return tuple(_with(answer, attempts=attempts) for answer in answers) if attempts > 1 else answers
+            self._ended(instance, AnswerStatus.FAILED)
+        return tuple(replace(answer, attempts=attempts) for answer in answers) if attempts > 1 else answers
 
     def _failed(self, instance: Instance, reason: str, task: Task, attempts: int) -> tuple[AgentAnswer, ...]:
         return _without_report(
@@ -285,11 +295,17 @@ class Hub:
         self, instance: Instance, request_id: str, give_up_ns: int, call: asyncio.Future[tuple[AgentAnswer, ...]]
     ) -> None:
         late_ms = (time.monotonic_ns() - give_up_ns) / 1e6
-        self._registry.ended(instance, AnswerStatus.LATE, None)
+        self._ended(instance, AnswerStatus.LATE)
         self._late_total += 1
         error = None if call.cancelled() else call.exception()
-        status = _words(error) if error is not None else "arrived"
+        status = _words(error) if error is not None else call.result()[0].status.value
         self._late.append(LateAnswer(request_id, instance.entry.agent_id, status, late_ms))
+
+    def _overtaken(self, instance: Instance, call: asyncio.Future[Any]) -> None:
+        """An instance that had gone quiet has ended a question that another one answered meanwhile."""
+        if not call.cancelled():
+            call.exception()  # seen: asyncio would report it as forgotten
+        self._ended(instance, AnswerStatus.LATE)
 
     async def _pick(self, role: Role, give_up_ns: int) -> Instance | str:
         """An instance to ask, waited for while it may still come; else the reason why there is none."""
@@ -308,14 +324,27 @@ class Hub:
             try:
                 await asyncio.wait_for(self._changed.wait(), _seconds_left(give_up_ns))
             except TimeoutError:
-                states = [i for i in self._registry.instances() if i.entry.role is role]
-                return f"{states[0].entry.agent_id} is {states[0].state}: {states[0].reason}, to the deadline"
+                states = [
+                    f"{i.entry.agent_id} is {i.state}: {i.reason}"
+                    for i in self._registry.instances()
+                    if i.entry.role is role
+                ]
+                return f"{'; '.join(states) or f'no {role} agent is in the roster'}, to the deadline"
 
     def _pick_now(self, role: Role) -> Instance | None:
         return self._choose(self._registry.serving(role))
 
     def _choose(self, serving: tuple[Instance, ...]) -> Instance | None:
-        return choose(serving, max_queue=self._settings.max_agent_queue, node_id=self._node_id, rng=self._rng)
+        return choose(
+            serving,
+            max_queue=self._settings.max_agent_queue,
+            node_id=self._node_id,
+            rng=self._rng,
+            now_ns=time.monotonic_ns(),
+        )
+
+    def _ended(self, instance: Instance, status: AnswerStatus, round_trip_ms: float | None = None) -> None:
+        self._registry.ended(instance, status, round_trip_ms, time.monotonic_ns())
 
     async def _ping(self, instance: Instance) -> float | None:
         """Round trip of one ping in milliseconds, None where none came back; the registry learns either way."""
@@ -326,19 +355,25 @@ class Hub:
         try:
             call = asyncio.ensure_future(_value(instance.handle.ping.remote()))
             report = await asyncio.wait_for(call, self._settings.ping_timeout_s)
-        except TimeoutError:
-            if instance.state is not AgentState.DEAD:
-                instance.state = AgentState.SUSPECT
-                instance.reason = f"no answer to a ping within {self._settings.ping_timeout_s:g} s"
-            return None
-        except runtime.QueueFull:
-            return None  # earlier pings wait there unanswered, and missed heartbeats have told why
         except runtime.ActorUnreachable:
             self._registry.unreachable(agent_id, "its process died; Ray is restarting it")
+            return None
+        except (TimeoutError, runtime.QueueFull):
+            return None  # whether it lives, its heartbeats tell
+        except Exception as error:
+            instance.reason = f"cannot report: {_words(error)}"
             return None
         answered_ns = time.monotonic_ns()
         self._registry.heartbeat(report, answered_ns)
         return (answered_ns - asked_ns) / 1e6
+
+    def _seen(self, instance: Instance, ping_ms: float | None) -> AgentHealth:
+        """Health as this sweep saw it: an agent that says it serves but answers no ping is SUSPECT here."""
+        health = self._registry.health(instance, ping_ms)
+        if ping_ms is None and instance.state in SERVING:
+            why = instance.reason or f"no answer to a ping within {self._settings.ping_timeout_s:g} s"
+            return replace(health, state=AgentState.SUSPECT, reason=why)
+        return health
 
     def _self_health(self) -> AgentHealth:
         return AgentHealth(
@@ -353,6 +388,14 @@ class Hub:
             pid=os.getpid(),
             version=self._version,
         )
+
+    def _remember_the_parked(self, roster: tuple[RosterEntry, ...]) -> None:
+        """An agent that was parked before this hub started exists no more in Ray: nobody need wait for it."""
+        for entry in roster:
+            try:
+                runtime.find_actor(entry.agent_id, runtime.own_namespace())
+            except SwarmError:
+                self._registry.gone(entry.agent_id, "its actor does not exist: it was parked before the hub restarted")
 
     def _learn_current(self, agent_id: str) -> None:
         """A hub that knows no current snapshot, new or restarted, asks the market data agent when it comes to serve."""
@@ -392,8 +435,7 @@ def _result(
 def _require(results: Sequence[CalculationResult]) -> None:
     """COMPREHENSIVE needs value-at-risk, and a single question needs its one agent: without it there is no answer."""
     for result in results:
-        needed = Role.VALUE_AT_RISK if result.calculation is CalculationType.COMPREHENSIVE else None
-        role = needed or result.calculation.roles[0]
+        role = _indispensable(result.calculation)
         answer = result.answers[role.value]
         if answer.status is not AnswerStatus.OK:
             raise CalculationIncomplete(
@@ -402,6 +444,10 @@ def _require(results: Sequence[CalculationResult]) -> None:
                 "Correct the input if it is named, allow more time with a later deadline, or run `swarm health`",
                 tuple(results),
             )
+
+
+def _indispensable(calculation: CalculationType) -> Role:
+    return Role.VALUE_AT_RISK if calculation is CalculationType.COMPREHENSIVE else calculation.roles[0]
 
 
 def _without_report(
@@ -417,12 +463,6 @@ def _without_report(
         attempts=attempts,
     )
     return (answer,) * len(task.books)
-
-
-def _with(answer: AgentAnswer, *, attempts: int) -> AgentAnswer:
-    from dataclasses import replace
-
-    return replace(answer, attempts=attempts)
 
 
 async def _value(call: Any) -> Any:

@@ -53,6 +53,9 @@ class Instance:
     in_flight: int = 0
     latency_ms: float = NEVER_MEASURED_MS
     measured: bool = False
+    failures: int = 0
+    """Failures in a row."""
+    passed_over_until_ns: int = 0
     counts: dict[AnswerStatus, int] = field(default_factory=lambda: dict.fromkeys(AnswerStatus, 0))
 
     @property
@@ -72,8 +75,9 @@ class Instance:
 class Registry:
     """The roster as it should be and as it is."""
 
-    def __init__(self, roster: Iterable[RosterEntry], settings: HubSettings) -> None:
+    def __init__(self, roster: Iterable[RosterEntry], settings: HubSettings, now_ns: int = 0) -> None:
         self._settings = settings
+        self._created_ns = now_ns
         self._instances = {entry.agent_id: self._new(entry) for entry in roster}
 
     def register(self, descriptor: Descriptor, handle: Any, now_ns: int) -> bool:
@@ -114,10 +118,20 @@ class Registry:
         if instance is not None and not instance.parked:
             instance.state, instance.reason = AgentState.DEAD, reason
 
+    def gone(self, agent_id: str, reason: str) -> None:
+        """Note that nobody need wait for this agent; should it register all the same, it is welcome."""
+        instance = self._instances[agent_id]
+        instance.state, instance.reason = AgentState.DEAD, reason
+
     def judge(self, now_ns: int) -> None:
         """Turn missed heartbeats into SUSPECT and DEAD."""
         period_ns = self._settings.heartbeat_s * 1e9
+        overdue = now_ns - self._created_ns > self._settings.registration_grace_s * 1e9
         for instance in self._instances.values():
+            if instance.descriptor is None and overdue and not instance.parked:
+                self.gone(
+                    instance.entry.agent_id, f"has not registered within {self._settings.registration_grace_s:g} s"
+                )
             if instance.descriptor is None or instance.parked or instance.state is AgentState.DEAD:
                 continue
             missed = int((now_ns - instance.last_seen_ns) / period_ns)
@@ -146,12 +160,18 @@ class Registry:
         instances = [i for i in self._instances.values() if i.entry.role is role]
         if not instances:
             return f"no {role} agent is in the roster"
-        return instances[0].reason if all(instance.parked for instance in instances) else ""
+        lost = [i.parked or (i.descriptor is None and i.state is AgentState.DEAD) for i in instances]
+        return instances[0].reason if all(lost) else ""
 
-    def ended(self, instance: Instance, status: AnswerStatus, round_trip_ms: float | None) -> None:
+    def ended(
+        self, instance: Instance, status: AnswerStatus, round_trip_ms: float | None = None, now_ns: int = 0
+    ) -> None:
         """Account for one question: its status and, where it was answered well, its round trip."""
         instance.in_flight = max(0, instance.in_flight - 1)
         instance.counts[status] += 1
+        instance.failures = 0 if status is AnswerStatus.OK else instance.failures + 1
+        if instance.failures >= self._settings.breaker_failures:
+            instance.passed_over_until_ns = now_ns + int(self._settings.breaker_open_s * 1e9)
         if round_trip_ms is not None:
             weight = self._settings.latency_decay if instance.measured else 1.0
             instance.latency_ms += weight * (round_trip_ms - instance.latency_ms)
@@ -197,12 +217,16 @@ class Registry:
         )
 
 
-def choose(instances: tuple[Instance, ...], *, max_queue: int, node_id: str, rng: random.Random) -> Instance | None:
+def choose(
+    instances: tuple[Instance, ...], *, max_queue: int, node_id: str, rng: random.Random, now_ns: int = 0
+) -> Instance | None:
     """Power of two choices: of two instances drawn at random, the one with the smaller expected wait.
 
-    Instances on ``node_id`` are drawn first where there are any. None when every queue is full.
+    Instances that keep failing are passed over while there are others: a fast failure must not draw traffic. Then
+    those on ``node_id`` are drawn first where there are any. None when every queue is full.
     """
     free = [instance for instance in instances if instance.in_flight < max_queue]
+    free = [instance for instance in free if instance.passed_over_until_ns <= now_ns] or free
     near = [instance for instance in free if instance.node_id == node_id] or free
     if not near:
         return None

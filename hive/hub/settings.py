@@ -36,5 +36,11 @@ class HubSettings:
     """Window of the restart count, seconds."""
     latency_decay: Annotated[float, Interval(gt=0, le=1)] = 0.2
     """Weight of the newest round trip in the exponentially weighted latency that balancing compares."""
+    breaker_failures: Annotated[int, Ge(1)] = 5
+    """Failures in a row after which an instance is passed over while another one serves (D9)."""
+    breaker_open_s: Annotated[float, Gt(0)] = 30.0
+    """How long it is passed over before it is tried again, seconds (D9)."""
+    registration_grace_s: Annotated[float, Gt(0)] = 60.0
+    """How long an agent of the roster may take to register before it counts as DEAD, seconds."""
     late_answers_kept: Annotated[int, Ge(1)] = 1000
     """Late answers remembered for inspection."""

@@ -9,7 +9,7 @@ from hive.messages.codec import message
 
 
 class AgentState(StrEnum):
-    """Life of an agent. An agent reports the first three of itself; the hub judges the rest."""
+    """Life of an agent. It reports the first three of itself, and DEAD where it cannot initialise; the hub judges."""
 
     STARTING = "STARTING"
     HEALTHY = "HEALTHY"

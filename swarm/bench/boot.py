@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from cluster import runtime, session
+from cluster import head, runtime, session
 from cluster.errors import BootFailed
 from swarm.bench.record import Row, row
 from swarm.client import SwarmClient
@@ -105,18 +105,19 @@ def _home() -> Iterator[Path]:
 @contextmanager
 def _ray(home: Path) -> Iterator[str]:
     """A Ray head without a swarm, idle workers started, as a user finds it."""
-    head = runtime.start_head(
+    runtime.use_token(create=True)
+    started = head.start(
         port=_free_port(), dashboard_port=_free_port(), cpus=None, log=home / "ray.log", deadline_s=60.0
     )
     try:
-        runtime.connect(head.address, "bench")  # returns once the node takes work
+        runtime.connect(started.address, "bench")  # returns once the node takes work
         runtime.disconnect()
-        yield head.address
+        yield started.address
     finally:
-        runtime.stop(head.launcher, head.session_directory)
+        head.stop(started.launcher, started.session_directory)
 
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind((runtime.LOOPBACK, 0))
+        probe.bind((head.LOOPBACK, 0))
         return int(probe.getsockname()[1])

@@ -15,7 +15,7 @@ import typer
 from rich.text import Text
 
 from cluster import session
-from cluster.errors import SwarmError, SwarmUnavailable
+from cluster.errors import CalculationIncomplete, SwarmError, SwarmUnavailable
 from hive.messages.health import AgentState, SwarmState
 from swarm.cli import bench, data, risk
 from swarm.cli.context import Address, Context, Json, boot_progress, emit, err
@@ -128,7 +128,7 @@ def health(context: typer.Context, address: Address = None, as_json: Json = Fals
     try:
         with context.obj.client(address) as client:
             found = client.health()
-    except SwarmError as error:
+    except Exception as error:  # whatever keeps a swarm from being asked, for its user it is down
         state = SwarmState.DOWN
         emit({"state": state, "agents": [], "problems": [str(error)]}, Text(f"swarm down: {error}"), as_json=as_json)
         raise typer.Exit(HEALTH_EXIT[state]) from None
@@ -155,7 +155,7 @@ def config_show(context: typer.Context, as_json: Json = False) -> None:
 
     here: Context = context.obj
     rows = describe(*here.loaded)
-    emit(rows, shown(rows), as_json=as_json)
+    emit({"settings": rows}, shown(rows), as_json=as_json)
 
 
 def main() -> None:
@@ -163,14 +163,25 @@ def main() -> None:
     try:
         app()
     except SwarmError as error:
-        text = Text.assemble((f"{_kind(error)}: ", "bold red"), f"{error.problem}.")
-        if error.remedy:
-            text.append(f"\n{error.remedy}.")
-        err().print(text)
-        sys.exit(error.exit_code)
+        _fail(error)
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        place = error.filename or "the system"
+        _fail(SwarmError(f"{place} refuses ({error.strerror or error})", "Check the path and its permissions"))
+
+
+def _fail(error: SwarmError) -> None:
+    """One clear message, for a program too where it asked for JSON, and the error's exit code."""
+    text = Text.assemble((f"{_kind(error)}: ", "bold red"), f"{error.problem}.")
+    if error.remedy:
+        text.append(f"\n{error.remedy}.")
+    err().print(text)
+    if "--json" in sys.argv and not isinstance(error, CalculationIncomplete):  # which has printed what did arrive
+        fields = {"kind": type(error).__name__, "problem": error.problem, "remedy": error.remedy}
+        emit({"error": fields}, text, as_json=True)
+    sys.exit(error.exit_code)
 
 
 def _kind(error: SwarmError) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Group
 from rich.text import Text
 
 from cluster.errors import CalculationIncomplete, InvalidRequest
@@ -63,8 +64,6 @@ def risk(
 
     Example: swarm risk --portfolio book.csv --calc var --confidence 0.99 --horizon 10 --as-of 2020-03-23
     """
-    from swarm.report.result import render
-
     here: Context = context.obj
     calculation = CalculationType.parse(calc)
     books = [_read(path, value) for path in portfolio or ()]
@@ -101,13 +100,11 @@ def risk(
         try:
             results = client.calculate_many(books, calculation, **options)
         except CalculationIncomplete as error:
-            for result in error.results:
-                emit(result.to_dict(), render(result), as_json=as_json)
+            _emit_results(error.results, as_json=as_json)
             raise
-    for result in results:
-        emit(result.to_dict(), render(result), as_json=as_json)
-        if page is not None:
-            _write_page(result, page)
+    _emit_results(results, as_json=as_json)
+    if page is not None:
+        _write_page(results[0], page)
     if not all(result.complete for result in results):
         raise typer.Exit(INCOMPLETE_EXIT)
 
@@ -132,19 +129,23 @@ def demo(
         result = client.calculate(book, CalculationType.COMPREHENSIVE)
         header = client.snapshot()
         progress("taking the swarm down", None)
-    _show_demo(result, header.source, as_json=as_json)
+    if not as_json:
+        err().print(
+            Text(f"Prices: {header.source}. Volumes and spreads: as the example portfolio states them.", style="dim")
+        )
+    _emit_results((result,), as_json=as_json)
     if page is not None:
         _write_page(result, page)
     if not result.complete:
         raise typer.Exit(INCOMPLETE_EXIT)
 
 
-def _show_demo(result: CalculationResult, source: str, *, as_json: bool) -> None:
+def _emit_results(results: tuple[CalculationResult, ...], *, as_json: bool) -> None:
+    """One JSON object: the result, or several under ``results``. For people, one report after the other."""
     from swarm.report.result import render
 
-    if not as_json:
-        err().print(Text(f"Prices: {source}. Volumes and spreads: as the example portfolio states them.", style="dim"))
-    emit(result.to_dict(), render(result), as_json=as_json)
+    found = [result.to_dict() for result in results]
+    emit(found[0] if len(found) == 1 else {"results": found}, Group(*map(render, results)), as_json=as_json)
 
 
 def _write_page(result: CalculationResult, path: Path) -> None:

@@ -84,10 +84,38 @@ def test_heartbeat_of_the_same_life_brings_a_silent_agent_back(silent_s):
     assert (instance.state, instance.restarts) == (AgentState.HEALTHY, 0)
 
 
-def test_agent_that_never_registered_is_not_judged_by_its_silence():
+def test_agent_that_never_registers_is_waited_for_through_its_grace_and_no_longer():
     registry = _registry()
-    registry.judge(1000 * SECOND)
-    assert registry.find("stress").state is AgentState.STARTING
+    registry.judge(60 * SECOND)
+    assert registry.find("stress").state is AgentState.STARTING and registry.hopeless(Role.STRESS) == ""
+    registry.judge(61 * SECOND)
+    assert registry.find("stress").state is AgentState.DEAD
+    assert "has not registered within 60 s" in registry.hopeless(Role.STRESS)
+    assert registry.register(_descriptor(), "handle", 62 * SECOND)
+    assert registry.hopeless(Role.STRESS) == ""
+
+
+def test_instance_that_keeps_failing_fast_is_passed_over_until_it_is_tried_again():
+    registry = _registry(RosterEntry("stress-2", Role.STRESS, False))
+    good, bad = _serving(registry), _serving(registry, "stress-2")
+    registry.ended(good, AnswerStatus.OK, 20.0, SECOND)
+    for _ in range(SETTINGS.breaker_failures):
+        registry.ended(bad, AnswerStatus.FAILED, None, SECOND)
+
+    def drawn(now_s):
+        rng = random.Random(3)
+        both = (good, bad)
+        return {choose(both, max_queue=9, node_id="", rng=rng, now_ns=now_s * SECOND).entry.agent_id for _ in range(50)}
+
+    assert drawn(2) == {"stress"}
+    assert "stress-2" in drawn(32)
+    registry.ended(bad, AnswerStatus.FAILED, None, 32 * SECOND)
+    assert drawn(33) == {"stress"}
+    registry.ended(bad, AnswerStatus.OK, 1.0, 62 * SECOND)
+    registry.ended(bad, AnswerStatus.FAILED, None, 62 * SECOND)
+    assert "stress-2" in drawn(63)
+    good.passed_over_until_ns = bad.passed_over_until_ns = 99 * SECOND
+    assert drawn(64), "somebody must be asked"
 
 
 def test_unreachable_agent_is_dead_at_once_with_the_reason_given():

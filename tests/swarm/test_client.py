@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import math
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,10 @@ from swarm import (
     InvalidRequest,
     Portfolio,
     Position,
+    SessionConflict,
     SwarmClient,
     SwarmError,
+    SwarmUnavailable,
     UnknownSnapshot,
 )
 
@@ -210,6 +213,8 @@ BAD_REQUESTS = {
     "both": ({"as_of": "2020-01-02", "snapshot": "573ce2"}, InvalidRequest, "both a snapshot id and a date"),
     "past": ({"deadline": -1.0}, InvalidRequest, "in the past"),
     "zone": ({"deadline": datetime.datetime(2050, 1, 1)}, InvalidRequest, "no time zone"),
+    "nan": ({"deadline": math.nan}, InvalidRequest, "no usable span"),
+    "ever": ({"deadline": math.inf}, InvalidRequest, "no usable span"),
     "seed": ({"seed": -1}, InvalidRequest, "seed -1"),
 }
 
@@ -229,6 +234,30 @@ def test_deadline_that_passed_on_the_way_is_refused_by_the_hub(client: SwarmClie
     hub = runtime.find_actor("hub", "riskswarm")
     with pytest.raises(InvalidRequest, match="the deadline passed"):
         runtime.wait_for(hub.calculate.remote(request), 10.0)
+
+
+def test_client_that_was_closed_says_so_and_leaves_others_alone(client: SwarmClient, book: Portfolio) -> None:
+    other = SwarmClient()
+    other.close()
+    other.close()
+    for use in (lambda: other.calculate(book), other.health, lambda: other.submit(book), other.snapshots):
+        with pytest.raises(SwarmUnavailable, match="closed"):
+            use()
+    assert client.calculate(book, "var").complete
+
+
+def test_client_of_a_joined_process_is_not_led_to_another_swarm_silently(client: SwarmClient, tmp_path: Path) -> None:
+    with pytest.raises(SwarmUnavailable, match="no swarm is recorded"):
+        SwarmClient(home=tmp_path)
+    with pytest.raises(SessionConflict, match="cannot join"):
+        SwarmClient("127.0.0.1:1")
+
+
+def test_deadline_of_a_future_counts_from_its_submission(client: SwarmClient, book: Portfolio) -> None:
+    futures = [client.submit(book, "var", deadline=30.0) for _ in range(12)]
+    assert all(future.result(timeout=60).complete for future in futures)
+    with pytest.raises(InvalidRequest, match="in the past"):
+        client.submit(book, deadline=0.0)
 
 
 def test_shock_of_a_stranger_fails_stress_alone(client: SwarmClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -9,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,8 +62,17 @@ def left_behind() -> tuple[set[str], set[str], set[int]]:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Home of a swarm that is up."""
     place = tmp_path_factory.mktemp("up")
-    done = swarm(place, *on_free_ports(), "--set", "hub.max_restarts=1", "up")
-    assert done.returncode == 0, done.stderr
+    terminal = subprocess.Popen(
+        [*SWARM, *on_free_ports(), "--set", "hub.max_restarts=1", "up"],
+        env={**os.environ, "SWARM_HOME": str(place)},
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _, words = terminal.communicate(timeout=TIMEOUT_S)
+    assert terminal.returncode == 0, words
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(terminal.pid, signal.SIGHUP)  # what the kernel does when a terminal closes
     yield place
     assert swarm(place, "down").returncode == 0
 
@@ -116,9 +125,7 @@ def test_every_agent_is_a_named_ray_actor(home: Path) -> None:
     names = ["correlation", "hub", "liquidity", "market_data", "portfolio", "stress", "value_at_risk"]
     assert sorted(actors) == names, listed.stderr
     assert {actor["ray_namespace"] for actor in actors.values()} == {"riskswarm"}
-    assert "ValueAtRiskAgent(value_at_risk)" in (
-        actors["value_at_risk"]["repr_name"] or "ValueAtRiskAgent(value_at_risk)"
-    )
+    assert actors["value_at_risk"]["class_name"] == "ValueAtRiskAgent"
 
 
 def test_risk_of_equal_weights_reproduces_the_reference(home: Path) -> None:
@@ -190,15 +197,98 @@ def test_second_swarm_on_the_same_ray_is_refused_and_the_first_goes_on(home: Pat
     assert swarm(home, "health").returncode == 0
 
 
-def test_swarm_on_a_joined_ray_goes_down_and_leaves_that_ray_alone(home: Path, tmp_path: Path) -> None:
+FOREIGN = """
+import ray, sys
+ray.init(address=sys.argv[1], namespace="other", log_to_driver=False, logging_level="ERROR")
+@ray.remote(num_cpus=0)
+class Mine:
+    def here(self):
+        return True
+if sys.argv[2] == "make":
+    Mine.options(name=sys.argv[3], lifetime="detached").remote()
+print(ray.get(ray.get_actor(sys.argv[3]).here.remote(), timeout=30))
+if sys.argv[2] == "end":
+    ray.kill(ray.get_actor(sys.argv[3]))
+"""
+
+
+def foreign(address: str, act: str, name: str) -> str:
+    """What an actor of somebody else in the namespace ``other`` answers."""
+    done = subprocess.run(
+        [sys.executable, "-c", FOREIGN, address, act, name],
+        env={**os.environ, "RAY_AUTH_MODE": "token"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    return done.stdout.strip()
+
+
+def test_swarm_on_a_joined_ray_ends_its_own_actors_and_leaves_all_else_alone(home: Path, tmp_path: Path) -> None:
     record = session.read(home)
     assert record is not None
     other = ["--set", "namespace=other"]
+    assert foreign(record.address, "make", "mine") == "True"
     assert swarm(tmp_path, *other, "up", "--address", record.address).returncode == 0
     assert answer(tmp_path, *other, "risk", "--calc", "liquidity")["completeness"] == 1.0
     assert "is down" in swarm(tmp_path, *other, "down").stdout
-    assert swarm(tmp_path, *other, "health").returncode == 2
+    done = swarm(tmp_path, *other, "health", "--address", record.address)
+    assert done.returncode == 2 and "no `hub` actor lives in namespace other" in " ".join(done.stdout.split())
+    assert foreign(record.address, "ask", "mine") == "True"
     assert swarm(home, "health").returncode == 0
+
+
+def test_name_that_somebody_holds_is_a_conflict_and_stays_his(home: Path, tmp_path: Path) -> None:
+    record = session.read(home)
+    assert record is not None
+    assert foreign(record.address, "make", "stress") == "True"
+    done = swarm(tmp_path, "--set", "namespace=other", "up", "--address", record.address)
+    assert done.returncode == 4 and "an actor named stress already lives" in " ".join(done.stderr.split())
+    assert foreign(record.address, "end", "stress") == "True"
+    assert not session.session_path(tmp_path).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("moment", ["Ray is starting", "the roster is starting"])
+def test_up_that_is_interrupted_leaves_nothing(tmp_path: Path, number: signal.Signals, moment: str) -> None:
+    before = left_behind()
+    command = subprocess.Popen(
+        [*SWARM, *on_free_ports(), "up"],
+        env={**os.environ, "SWARM_HOME": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    log = tmp_path / "ray.log"
+    if moment == "Ray is starting":
+        assert eventually(log.exists)
+    else:
+        assert eventually(lambda: log.exists() and "Ray runtime started" in log.read_text())
+    command.send_signal(number)
+    assert command.wait(timeout=TIMEOUT_S) != 0
+    assert not session.session_path(tmp_path).exists()
+    assert eventually(lambda: left_behind()[0] <= before[0])
+    assert eventually(lambda: not left_behind()[2] - before[2])
+
+
+def test_store_that_cannot_be_written_fails_the_boot_at_once_and_leaves_nothing(home: Path, tmp_path: Path) -> None:
+    record = session.read(home)
+    assert record is not None
+    (tmp_path / "snapshots").write_text("in the way")
+    done = swarm(tmp_path, "--set", "namespace=third", "up", "--address", record.address)
+    words = " ".join(done.stderr.split())
+    assert done.returncode == 7 and "market_data is DEAD: cannot initialise" in words
+    assert "Traceback" not in words
+    assert not session.session_path(tmp_path).exists()
+
+
+def test_listener_that_is_no_ray_is_said_to_be_none(tmp_path: Path) -> None:
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        done = swarm(tmp_path, "risk", "--address", f"127.0.0.1:{mute.getsockname()[1]}", "--json")
+    assert done.returncode == 3 and "no Ray answers" in done.stderr
+    assert json.loads(done.stdout)["error"]["kind"] == "SwarmUnavailable"
 
 
 REFUSED = {
@@ -207,6 +297,8 @@ REFUSED = {
     "missing portfolio": (["risk", "--portfolio", "nowhere.csv"], 2, "nowhere.csv cannot be read"),
     "missing prices": (["data", "check", "nowhere.csv"], 2, "nowhere.csv cannot be read"),
     "unknown calculation": (["risk", "--calc", "magic"], 2, "'magic' is unknown"),
+    "reserved port": (["--set", "ray.port=10500", "up"], 4, "keeps for itself"),
+    "deadline": (["risk", "--deadline", "nan"], 3, "no swarm is recorded"),
     "no swarm": (["risk"], 3, "no swarm is recorded"),
     "no command": (["fly"], 2, "No such command"),
 }
@@ -227,14 +319,15 @@ def test_unhealthy_answers_exit_with_two_where_nothing_runs(tmp_path: Path) -> N
     assert json.loads(done.stdout)["state"] == "down"
 
 
-def test_taken_port_is_named_and_nothing_is_started(tmp_path: Path) -> None:
+@pytest.mark.parametrize("setting", ["ray.port", "ray.dashboard_port"])
+def test_taken_port_is_named_and_nothing_is_started(tmp_path: Path, setting: str) -> None:
     before = left_behind()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = swarm(tmp_path, "--set", f"ray.port={port}", "up")
-    assert done.returncode == 4 and f"port {port} is taken" in done.stderr
+        done = swarm(tmp_path, *on_free_ports(), "--set", f"{setting}={port}", "up")
+    assert done.returncode == 4 and f"port {port} is taken" in done.stderr and setting in done.stderr
     assert not session.session_path(tmp_path).exists()
     assert left_behind()[0] <= before[0]
 
@@ -253,8 +346,12 @@ def test_stale_record_is_said_refused_and_cleared_by_down(tmp_path: Path) -> Non
     assert "nothing to do" in swarm(tmp_path, "down").stdout
 
 
-def test_unreadable_record_is_refused_and_set_aside_by_down(tmp_path: Path) -> None:
-    session.session_path(tmp_path).write_text("{")
+@pytest.mark.parametrize("record", ["{", '{"layout_version": 1}', "directory"])
+def test_unreadable_record_is_refused_and_set_aside_by_down(tmp_path: Path, record: str) -> None:
+    if record == "directory":
+        session.session_path(tmp_path).mkdir()
+    else:
+        session.session_path(tmp_path).write_text(record)
     assert swarm(tmp_path, "up").returncode == 4
     assert "could not be read" in swarm(tmp_path, "down").stdout
     assert not session.session_path(tmp_path).exists()
@@ -263,7 +360,7 @@ def test_unreadable_record_is_refused_and_set_aside_by_down(tmp_path: Path) -> N
 def test_config_show_has_a_meaning_for_every_key_and_says_where_values_come_from(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("[hub]\ndeadline_s = 3\nretries = 1\n")
     done = swarm(tmp_path, "--set", "hub.retries=4", "config", "show", "--json", SWARM_MARKET__SPIKE_RETURN="0.4")
-    rows = {row["key"]: row for row in json.loads(done.stdout)}
+    rows = {row["key"]: row for row in json.loads(done.stdout)["settings"]}
     assert rows["hub.deadline_s"]["value"] == 3 and rows["hub.deadline_s"]["origin"].endswith("config.toml")
     assert rows["hub.retries"]["value"] == 4 and rows["hub.retries"]["origin"] == "command line"
     assert rows["market.spike_return"]["origin"] == "environment SWARM_MARKET__SPIKE_RETURN"
@@ -283,22 +380,27 @@ def test_agent_that_keeps_dying_is_parked_and_health_degrades(home: Path) -> Non
     found = answer(home, "risk")
     assert found["completeness"] == 0.8 and "parked" in found["answers"]["stress"]["reason"]
 
+    hub = next(agent for agent in answer(home, "health")["agents"] if agent["agent_id"] == "hub")
+    os.kill(hub["pid"], signal.SIGKILL)
+    assert eventually(lambda: answer(home, "health").get("hub_restarted") is True)
+    assert eventually(lambda: answer(home, "health")["state"] == "degraded")
+    assert "it was parked before the hub restarted" in stress()["reason"]
+    assert answer(home, "risk")["completeness"] == 0.8
 
-def test_down_ends_every_process_and_file_of_its_ray(tmp_path: Path) -> None:
+
+@pytest.mark.parametrize("launcher", ["alive", "killed"])
+def test_down_ends_every_process_and_file_of_its_ray(tmp_path: Path, launcher: str) -> None:
     before = left_behind()
     assert swarm(tmp_path, *on_free_ports(), "up").returncode == 0
     record = session.read(tmp_path)
     assert record is not None and record.launcher is not None
-    started = {p.pid for p in psutil.Process(record.launcher.pid).children(recursive=True)}
+    started = psutil.Process(record.launcher.pid).children(recursive=True)
     assert len(started) > 7 and Path(record.ray_session_dir).exists()
+    if launcher == "killed":
+        os.kill(record.launcher.pid, signal.SIGKILL)
+        assert swarm(tmp_path, "health").returncode == 2
+        assert swarm(tmp_path, "up").returncode == 4
     assert swarm(tmp_path, "down").returncode == 0
-    assert not any(_lives(pid) for pid in started)
+    assert not [process for process in started if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     assert left_behind()[0] <= before[0] and left_behind()[1] <= before[1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "ray.log", "snapshots"]
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE and psutil.Process(pid).create_time() < time.time()
-    except psutil.NoSuchProcess:
-        return False

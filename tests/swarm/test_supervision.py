@@ -10,7 +10,7 @@ import pytest
 
 from cluster import runtime
 from cluster.errors import CalculationIncomplete, Overloaded
-from swarm import AnswerStatus, Portfolio, SwarmClient
+from swarm import AnswerStatus, Portfolio, SwarmClient, SwarmError
 from tests.conftest import MAX_IN_FLIGHT, agent, eventually, is_healthy, stopped
 
 ROLES = ["market_data", "value_at_risk", "stress", "correlation", "liquidity", "portfolio"]
@@ -87,10 +87,13 @@ def test_killed_agent_leaves_no_calculation_hanging_and_returns_with_its_state(
 
 
 def test_killed_hub_is_asked_again_and_the_roster_registers_anew(healthy: SwarmClient, book: Portfolio) -> None:
-    hub = agent(healthy, "hub")
-    with ThreadPoolExecutor(4) as pool:
+    hub, correlation = agent(healthy, "hub"), agent(healthy, "correlation")
+    with ThreadPoolExecutor(4) as pool, stopped(correlation.pid):
         in_flight = [pool.submit(healthy.calculate, book, deadline=60.0) for _ in range(4)]
+        assert eventually(lambda: healthy.health().in_flight == 4)
         os.kill(hub.pid, signal.SIGKILL)
+        assert eventually(lambda: healthy_hub_pid(healthy) not in (None, hub.pid))
+        os.kill(correlation.pid, signal.SIGCONT)
         results = [piece.result(timeout=90) for piece in in_flight]
     assert all(result.complete for result in results)
     assert eventually(lambda: is_healthy(healthy))
@@ -107,8 +110,35 @@ def test_hub_names_an_agent_to_talk_to_directly(healthy: SwarmClient) -> None:
 
 def test_agent_that_was_deregistered_registers_again_at_its_next_heartbeat(healthy: SwarmClient) -> None:
     hub = runtime.find_actor("hub", "riskswarm")
+    healthy.calculate(Portfolio.from_weights({"AAPL": 1.0}), "liquidity")
+    assert _calls(healthy, "liquidity") > 0
     runtime.wait_for(hub.deregister.remote("liquidity"), 10.0)
-    assert eventually(lambda: any(found.agent_id == "liquidity" for found in healthy.health().agents))
+    assert eventually(lambda: _calls(healthy, "liquidity") == 0)
+
+
+def test_calculation_on_a_new_date_survives_the_death_of_the_market_agent(
+    healthy: SwarmClient, book: Portfolio
+) -> None:
+    market = agent(healthy, "market_data")
+    with ThreadPoolExecutor(3) as pool, stopped(market.pid):
+        dates = ("2003-02-03", "2004-02-03", "2005-02-03")
+        in_flight = [pool.submit(healthy.calculate, book, as_of=date, deadline=60.0) for date in dates]
+        assert eventually(lambda: healthy.health().in_flight == 3)
+        os.kill(market.pid, signal.SIGKILL)
+        results = [piece.result(timeout=90) for piece in in_flight]
+    assert [result.as_of for result in results] == list(dates)
+    assert all(result.complete for result in results)
+
+
+def healthy_hub_pid(client: SwarmClient) -> int | None:
+    try:
+        return agent(client, "hub").pid
+    except SwarmError:
+        return None
+
+
+def _calls(client: SwarmClient, agent_id: str) -> int | None:
+    return next((line.calls for line in client.performance() if line.agent_id == agent_id), None)
 
 
 def test_snapshot_that_was_cut_before_a_kill_is_cut_again_after_it(healthy: SwarmClient, book: Portfolio) -> None:

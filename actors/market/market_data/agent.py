@@ -5,6 +5,7 @@ Its state is the store on disk: after a restart it opens the store again and sha
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -35,6 +36,7 @@ class MarketDataAgent(Agent):
         self._headers: OrderedDict[str, SnapshotHeader] = OrderedDict()
         self._shared: OrderedDict[str, Any] = OrderedDict()
         self._owner = threading.RLock()
+        self._current = ""
         super().__init__(identity, shell)
 
     def initialise(self) -> None:
@@ -45,11 +47,11 @@ class MarketDataAgent(Agent):
             if current is None:
                 current = store.save(bundled(self._settings))
                 store.use(current)
-            self._store = store
+            self._store, self._current = store, current
             self._header_of(current)
 
     def resident_snapshot_id(self) -> str:
-        return (self._store.current() or "") if self._store is not None else ""
+        return self._current
 
     @runtime.answered_in("control")
     def header(self, snapshot_id: str | None, as_of: str | None) -> SnapshotHeader:
@@ -62,9 +64,7 @@ class MarketDataAgent(Agent):
         """
         with self._owner:
             store = self._opened()
-            identity = store.find(snapshot_id) if snapshot_id is not None else store.current()
-            if identity is None:
-                raise SwarmUnavailable("the market data agent has no current snapshot", "Load one: `swarm data load`")
+            identity = store.find(snapshot_id) if snapshot_id is not None else self._current
             return self._header_of(identity) if as_of is None else self._cut(identity, as_of)
 
     @runtime.answered_in("control")
@@ -76,38 +76,39 @@ class MarketDataAgent(Agent):
     @runtime.answered_in("control")
     def add(self, snapshot: MarketSnapshot, make_current: bool) -> SnapshotHeader:
         """Save a snapshot and, where asked, make it the one that calculations use. Durable before it returns."""
+        if len(snapshot.returns) < self._settings.min_observations:
+            raise InvalidMarketData(
+                f"the snapshot has {len(snapshot.returns)} observations",
+                f"Give at least {self._settings.min_observations}",
+            )
         with self._owner:
-            store = self._opened()
-            if len(snapshot.returns) < self._settings.min_observations:
-                raise InvalidMarketData(
-                    f"the snapshot has {len(snapshot.returns)} observations",
-                    f"Give at least {self._settings.min_observations}",
-                )
-            identity = store.save(snapshot)
-            self._headers[identity] = SnapshotHeader.of(snapshot, identity)
-            return self._make_current(identity) if make_current else self._headers[identity]
+            identity = self._opened().save(snapshot)
+            header = self._header_of(identity)
+        return self._make_current(identity) if make_current else header
 
     @runtime.answered_in("control")
     def use(self, snapshot_id: str) -> SnapshotHeader:
         """Make a saved snapshot the current one."""
         with self._owner:
-            return self._make_current(self._opened().find(snapshot_id))
+            identity = self._opened().find(snapshot_id)
+        return self._make_current(identity)
 
     @runtime.answered_in("control")
     def headers(self) -> tuple[str, tuple[SnapshotHeader, ...]]:
         """Id of the current snapshot, and the headers of all saved ones, newest first."""
         with self._owner:
             store = self._opened()
-            return store.current() or "", tuple(self._header_of(identity) for identity in store.ids())
+            return self._current, tuple(self._header_of(identity) for identity in store.ids())
 
     def _make_current(self, identity: str) -> SnapshotHeader:
-        self._opened().use(identity)
-        header = self._header_of(identity)
-        try:
+        with self._owner:
+            self._opened().use(identity)
+            self._current = identity
+            header = self._header_of(identity)
+        # Outside the lock: the hub may at this moment be waiting for a header itself.
+        with contextlib.suppress(SwarmError, runtime.ActorUnreachable):
             self.ask(Role.HUB, lambda hub: hub.announce.remote(header), ANNOUNCE_TIMEOUT_S)
-        except (SwarmError, runtime.ActorUnreachable):
-            pass  # a hub that is gone knows no current snapshot when it returns, and asks
-        return header
+        return header  # a hub that is gone knows no current snapshot when it returns, and asks
 
     def _cut(self, identity: str, as_of: str) -> SnapshotHeader:
         snapshot = self._load(identity).until(
@@ -116,15 +117,14 @@ class MarketDataAgent(Agent):
         cut_id = snapshot.content_id
         if cut_id != identity:
             self._opened().save_cut(identity, as_of, cut_id)
-            self._remember(self._headers, cut_id, SnapshotHeader.of(snapshot, cut_id))
             self._remember(self._shared, cut_id, runtime.share(snapshot))
-        return self._header_of(cut_id)
+        header = SnapshotHeader.of(snapshot, cut_id)
+        self._remember(self._headers, cut_id, header)
+        return header
 
     def _header_of(self, identity: str) -> SnapshotHeader:
         if identity not in self._headers:
-            snapshot = self._load(identity)
-            self._remember(self._headers, identity, SnapshotHeader.of(snapshot, identity))
-            self._remember(self._shared, identity, runtime.share(snapshot))
+            self._remember(self._headers, identity, SnapshotHeader.of(self._load(identity), identity))
         return self._headers[identity]
 
     def _reference(self, identity: str) -> Any:

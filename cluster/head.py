@@ -1,0 +1,233 @@
+"""A Ray head node as a process of this machine: start it, stop it, and leave none of its processes or files behind.
+
+``ray start --head --block`` runs in a session of its own, so it outlives the terminal. A guard starts it, and until its
+swarm is recorded watches over whoever asked for it: should that process die, however, the guard ends the head. Ray is
+not imported here, so that the guard is up in a moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from cluster import session
+from cluster.errors import BootFailed, SessionConflict
+from cluster.session import Process
+
+LOOPBACK = "127.0.0.1"
+POLL_S = 0.05
+RESERVED_PORTS = {*range(10001, 20000), 52365}  # Ray's client server, workers and dashboard agent
+STOP_GRACE_S = 2.0  # how long Ray may take to end by itself before it is killed; agents have nothing to save
+KILL_GRACE_S = 10.0  # how long the kernel may take to remove what was killed
+
+
+@dataclass(frozen=True)
+class Head:
+    """A Ray head node that we started."""
+
+    launcher: Process
+    address: str
+    dashboard_url: str
+    session_directory: str
+    """Where it keeps its logs and sockets."""
+
+
+def start(*, port: int, dashboard_port: int, cpus: int | None, log: Path, deadline_s: float) -> Head:
+    """Start a Ray head on this machine, detached from this terminal; :func:`cluster.runtime.use_token` comes first.
+
+    Raises
+    ------
+    SessionConflict
+        The port is taken; nothing was started.
+    BootFailed
+        Ray ended or did not listen before the deadline; nothing is left running.
+    """
+    for number, setting in ((port, "ray.port"), (dashboard_port, "ray.dashboard_port")):
+        _refuse_port(number, setting)
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
+        *("--port", str(port)),
+        *("--dashboard-host", LOOPBACK, "--dashboard-port", str(dashboard_port)),
+        *(("--num-cpus", str(cpus)) if cpus is not None else ()),
+    ]
+    launcher = _launch(command, log)
+    try:
+        if not until(lambda: _listening(port) or not launcher.alive(), deadline_s):
+            raise BootFailed(f"Ray did not listen on port {port} within {deadline_s:g} s", f"Look into {log}")
+        if not launcher.alive():
+            raise BootFailed("Ray ended while starting", f"Its own words are in {log}")
+    except BaseException:
+        stop(launcher, session_directory_of(launcher))
+        raise
+    return Head(
+        launcher=launcher,
+        address=f"{LOOPBACK}:{port}",
+        dashboard_url=f"http://{LOOPBACK}:{dashboard_port}",
+        session_directory=session_directory_of(launcher),
+    )
+
+
+def stop(launcher: Process, directory: str) -> None:
+    """End a head that :func:`start` began with everything below it, and remove its files.
+
+    The launcher itself does not heed SIGTERM while it blocks, so its children are asked first and it is killed last.
+    Where the launcher has died, the kernel has killed its children, but not theirs: those are found by the files of
+    their session that they hold open.
+    """
+    processes = [process for process in processes_of(directory) if process.pid != launcher.pid]
+    if launcher.alive():
+        root = psutil.Process(launcher.pid)
+        processes += [process for process in root.children(recursive=True) if process not in processes]
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        psutil.wait_procs(processes, timeout=STOP_GRACE_S)
+        processes.append(root)
+    end(processes, grace_s=0.0)
+    remove_session_directory(directory)
+
+
+def until(done: Callable[[], bool], deadline_s: float) -> bool:
+    """Poll ``done`` until it holds or ``deadline_s`` seconds have passed; whether it held."""
+    give_up = time.monotonic() + deadline_s
+    while not done():
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def _launch(command: list[str], log: Path) -> Process:
+    """Have a guard run ``command``; returns the process of the command itself."""
+    with log.open("ab") as sink:
+        guard = subprocess.Popen(
+            [sys.executable, "-m", "cluster.head", str(os.getpid()), str(log.parent), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=sink,
+            start_new_session=True,
+            text=True,
+        )
+    assert guard.stdout is not None
+    with guard.stdout as words:
+        first = words.readline().split()
+    if len(first) != 2:
+        raise BootFailed("Ray could not be started", f"Look into {log}")
+    return Process(pid=int(first[0]), started=float(first[1]))
+
+
+def guard(starter_pid: int, home: Path, command: list[str]) -> None:
+    """Run ``command`` and print its process, then wait until its swarm is recorded in ``home``.
+
+    Should the starter or the command end before that, end the command and all that is below it.
+    """
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True)
+    launcher = Process.of(child.pid)
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(f"{launcher.pid} {launcher.started!r}\n")
+        sys.stdout.flush()
+    directory = ""
+    try:
+        starter = Process.of(starter_pid)
+        while starter.alive() and child.poll() is None:
+            if _recorded(launcher, home):
+                return
+            directory = session_directory_of(launcher) or directory
+            time.sleep(POLL_S)
+    except psutil.NoSuchProcess:
+        pass  # the starter ended before it could be looked at
+    if not _recorded(launcher, home):
+        stop(launcher, session_directory_of(launcher) or directory)
+
+
+def _recorded(launcher: Process, home: Path) -> bool:
+    try:
+        record = session.read(home)
+    except SessionConflict:
+        return False
+    return record is not None and record.launcher is not None and record.launcher.pid == launcher.pid
+
+
+def _refuse_port(port: int, setting: str) -> None:
+    if port in RESERVED_PORTS:
+        raise SessionConflict(
+            f"port {port} is one that Ray keeps for itself (10001 to 19999 and 52365)",
+            f"Pick another by --set {setting}=PORT",
+        )
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise SessionConflict(
+                f"port {port} is taken ({error.strerror})",
+                f"Free it, join the Ray behind it with --address {LOOPBACK}:{port}, or pick another by "
+                f"--set {setting}=PORT",
+            ) from error
+
+
+def _listening(port: int, host: str = LOOPBACK) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=2.0):
+            return True
+    except OSError:
+        return False
+
+
+def session_directory_of(launcher: Process) -> str:
+    """Session directory of a head: Ray names it by time and the launcher's pid. "" where there is none (yet)."""
+    places = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "ray").glob(f"session_*_{launcher.pid}")
+    return next((str(place) for place in sorted(places, reverse=True)), "")
+
+
+def processes_of(directory: str) -> list[psutil.Process]:
+    """Processes of this user that belong to a Ray session: by their command line, or by its files they hold open."""
+    found = []
+    for process in psutil.process_iter() if directory else ():
+        with contextlib.suppress(psutil.Error):
+            named = directory in " ".join(process.cmdline())
+            if process.pid != os.getpid() and (
+                named or any(f.path.startswith(directory) for f in process.open_files())
+            ):
+                found.append(process)
+    return found
+
+
+def end(processes: Iterable[psutil.Process], grace_s: float) -> None:
+    """Wait for processes to end; kill what is left after the grace, and wait for that too."""
+    _, alive = psutil.wait_procs(list(processes), timeout=grace_s)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=KILL_GRACE_S)
+
+
+def remove_session_directory(directory: str) -> None:
+    """Remove one Ray session's files, and what Ray keeps beside them once no other session is there."""
+    session = Path(directory)
+    if not session.name.startswith("session_"):
+        return
+    shutil.rmtree(session, ignore_errors=True)
+    latest = session.parent / "session_latest"
+    if latest.is_symlink() and not latest.exists():
+        latest.unlink()
+    if not any(session.parent.glob("session_*")):
+        for name in ("ray_current_cluster", "prom_metrics_service_discovery.json"):
+            (session.parent / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            session.parent.rmdir()
+
+
+if __name__ == "__main__":
+    guard(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
