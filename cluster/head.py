@@ -27,6 +27,8 @@ from cluster.session import Process
 
 LOOPBACK = "127.0.0.1"
 POLL_S = 0.05
+RAY_PACKAGE = "/ray/"  # stands in the command line of every server that Ray starts
+WORKER_TITLE = "ray::"  # what workers and agents of Ray name themselves
 RESERVED_PORTS = {*range(10001, 20000), 52365}  # Ray's client server, workers and dashboard agent
 STOP_GRACE_S = 2.0  # how long Ray may take to end by itself before it is killed; agents have nothing to save
 KILL_GRACE_S = 10.0  # how long the kernel may take to remove what was killed
@@ -192,16 +194,22 @@ def session_directory_of(launcher: Process) -> str:
 
 
 def processes_of(directory: str) -> list[psutil.Process]:
-    """Processes of this user that belong to a Ray session: by their command line, or by its files they hold open."""
+    """Ray's own processes of a session, wherever they hang in the tree; never a client's, which only looks in.
+
+    Servers name the session in their command line; workers and agents, which rename themselves, hold its logs open.
+    """
     found = []
     for process in psutil.process_iter() if directory else ():
         with contextlib.suppress(psutil.Error):
-            named = directory in " ".join(process.cmdline())
-            if process.pid != os.getpid() and (
-                named or any(f.path.startswith(directory) for f in process.open_files())
-            ):
+            words = " ".join(process.cmdline())
+            server = directory in words and RAY_PACKAGE in words
+            if server or (words.startswith(WORKER_TITLE) and _holds_files(process, directory)):
                 found.append(process)
     return found
+
+
+def _holds_files(process: psutil.Process, directory: str) -> bool:
+    return any(file.path.startswith(directory) for file in process.open_files())
 
 
 def end(processes: Iterable[psutil.Process], grace_s: float) -> None:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -22,6 +22,7 @@ from swarm.client import SwarmClient
 UP_TIMEOUT_S = 180.0
 GOAL_COLD_S = 15.0
 GOAL_WARM_S = 5.0
+SETTLED_CORES = 0.1  # cores an idle Ray keeps busy at most
 
 
 def run(*, repeats: int, progress: Callable[[str], None]) -> list[Row]:
@@ -112,9 +113,26 @@ def _ray(home: Path) -> Iterator[str]:
     try:
         runtime.connect(started.address, "bench")  # returns once the node takes work
         runtime.disconnect()
+        head.until(lambda: _busy_cores(started.launcher.pid) < SETTLED_CORES, UP_TIMEOUT_S)
         yield started.address
     finally:
         head.stop(started.launcher, started.session_directory)
+
+
+def _busy_cores(launcher_pid: int) -> float:
+    """Cores that a Ray keeps busy, over one second: its dashboard goes on loading after it takes work."""
+    before = _cpu_seconds(launcher_pid)
+    time.sleep(1.0)
+    return _cpu_seconds(launcher_pid) - before
+
+
+def _cpu_seconds(launcher_pid: int) -> float:
+    total = 0.0
+    for process in psutil.Process(launcher_pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def _free_port() -> int:

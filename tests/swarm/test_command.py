@@ -396,11 +396,22 @@ def test_down_ends_every_process_and_file_of_its_ray(tmp_path: Path, launcher: s
     assert record is not None and record.launcher is not None
     started = psutil.Process(record.launcher.pid).children(recursive=True)
     assert len(started) > 7 and Path(record.ray_session_dir).exists()
+    script = "import sys; from swarm import SwarmClient; c = SwarmClient(); print('in', flush=True); sys.stdin.read()"
+    bystander = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, "SWARM_HOME": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert bystander.stdout is not None and bystander.stdout.readline() == "in\n"
     if launcher == "killed":
         os.kill(record.launcher.pid, signal.SIGKILL)
         assert swarm(tmp_path, "health").returncode == 2
         assert swarm(tmp_path, "up").returncode == 4
     assert swarm(tmp_path, "down").returncode == 0
+    bystander.communicate(timeout=TIMEOUT_S)
+    assert bystander.returncode != -signal.SIGTERM, "a client is nobody's to end"
     assert not [process for process in started if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     assert left_behind()[0] <= before[0] and left_behind()[1] <= before[1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "ray.log", "snapshots"]
