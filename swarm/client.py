@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 from cluster import runtime, session
 from cluster.errors import InvalidRequest, Overloaded, SwarmUnavailable
@@ -37,6 +37,19 @@ RETRY_S = 0.1
 MAX_DEADLINE_S = 1e9  # about thirty years; beyond lies arithmetic, not patience
 MAX_SUBMITTED = 256  # futures of one client that may be outstanding
 WORKERS = 32  # of them in flight at a time
+
+
+class Options(TypedDict, total=False):
+    """How to calculate; :meth:`SwarmClient.calculate` says what each means."""
+
+    confidences: Sequence[float]
+    horizon_days: int
+    seed: int
+    snapshot: str | None
+    as_of: str | datetime.date | None
+    shocks: Mapping[str, Mapping[str, float]]
+    windows: Sequence[tuple[str, str]]
+    deadline: Deadline | None
 
 
 class SwarmClient:
@@ -153,53 +166,35 @@ class SwarmClient:
         DeadlineExceeded, Overloaded, SwarmUnavailable
             The hub did not answer in time, has no room, or is gone.
         """
-        return self.calculate_many(
-            [portfolio],
-            calculation,
+        options = Options(
             confidences=confidences,
             horizon_days=horizon_days,
             seed=seed,
             snapshot=snapshot,
             as_of=as_of,
-            shocks=shocks,
+            shocks=shocks or {},
             windows=windows,
             deadline=deadline,
-        )[0]
+        )
+        return self._run(self._request([portfolio], calculation, options))[0]
 
     def calculate_many(
         self,
         portfolios: Sequence[Portfolio],
         calculation: CalculationType | str = CalculationType.COMPREHENSIVE,
-        *,
-        confidences: Sequence[float] = DEFAULT_CONFIDENCES,
-        horizon_days: int = 1,
-        seed: int = 0,
-        snapshot: str | None = None,
-        as_of: str | datetime.date | None = None,
-        shocks: Mapping[str, Mapping[str, float]] | None = None,
-        windows: Sequence[tuple[str, str]] = (),
-        deadline: Deadline | None = None,
+        **options: Unpack[Options],
     ) -> tuple[CalculationResult, ...]:
-        """Run one calculation for several portfolios on one snapshot, in one call; parameters as :meth:`calculate`.
+        """Run one calculation for several portfolios on one snapshot, in one call; options as of :meth:`calculate`.
 
         Results come in the order of the portfolios. One bad portfolio refuses them all.
         """
-        request = self._request(
-            portfolios,
-            calculation,
-            confidences=confidences,
-            horizon_days=horizon_days,
-            seed=seed,
-            snapshot=snapshot,
-            as_of=as_of,
-            shocks=shocks,
-            windows=windows,
-            deadline=deadline,
-        )
-        return self._run(request)
+        return self._run(self._request(portfolios, calculation, options))
 
     def submit(
-        self, portfolio: Portfolio, calculation: CalculationType | str = CalculationType.COMPREHENSIVE, **options: Any
+        self,
+        portfolio: Portfolio,
+        calculation: CalculationType | str = CalculationType.COMPREHENSIVE,
+        **options: Unpack[Options],
     ) -> Future[CalculationResult]:
         """Like :meth:`calculate`, at once and with a future. The deadline counts from now, not from its turn.
 
@@ -210,11 +205,14 @@ class SwarmClient:
         Overloaded
             ``MAX_SUBMITTED`` futures of this client are outstanding; nothing was accepted.
         """
-        request = self._request([portfolio], calculation, **options)
+        request = self._request([portfolio], calculation, options)
         return self._submit(lambda: self._run(request)[0])
 
     async def calculate_async(
-        self, portfolio: Portfolio, calculation: CalculationType | str = CalculationType.COMPREHENSIVE, **options: Any
+        self,
+        portfolio: Portfolio,
+        calculation: CalculationType | str = CalculationType.COMPREHENSIVE,
+        **options: Unpack[Options],
     ) -> CalculationResult:
         """Like :meth:`calculate`, for asyncio."""
         return await asyncio.wrap_future(self.submit(portfolio, calculation, **options))
@@ -223,10 +221,10 @@ class SwarmClient:
         self,
         portfolios: Sequence[Portfolio],
         calculation: CalculationType | str = CalculationType.COMPREHENSIVE,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> tuple[CalculationResult, ...]:
         """Like :meth:`calculate_many`, for asyncio."""
-        request = self._request(portfolios, calculation, **options)
+        request = self._request(portfolios, calculation, options)
         return await asyncio.wrap_future(self._submit(lambda: self._run(request)))
 
     def health(self, timeout_s: float = 5.0) -> SwarmHealth:
@@ -314,32 +312,28 @@ class SwarmClient:
         self.close()
 
     def _request(
-        self,
-        portfolios: Sequence[Portfolio],
-        calculation: CalculationType | str,
-        *,
-        confidences: Sequence[float] = DEFAULT_CONFIDENCES,
-        horizon_days: int = 1,
-        seed: int = 0,
-        snapshot: str | None = None,
-        as_of: str | datetime.date | None = None,
-        shocks: Mapping[str, Mapping[str, float]] | None = None,
-        windows: Sequence[tuple[str, str]] = (),
-        deadline: Deadline | None = None,
+        self, portfolios: Sequence[Portfolio], calculation: CalculationType | str, options: Options
     ) -> CalculationRequest:
         """The question as the hub takes it, validated; its deadline is fixed from here on."""
+        strange = sorted(set(options) - set(Options.__annotations__))
+        if strange:
+            raise TypeError(
+                f"{strange[0]!r} is no option of a calculation; known are {', '.join(Options.__annotations__)}"
+            )
+        as_of = options.get("as_of")
+        shocks = options.get("shocks", {})
         return CalculationRequest(
             portfolios=tuple(portfolios),
             calculation=CalculationType.parse(calculation),
             parameters=Parameters(
-                confidences=tuple(_as_float(confidence) for confidence in confidences),
-                horizon_days=horizon_days,
-                seed=seed,
-                shocks=tuple(Shock(name, dict(moves)) for name, moves in (shocks or {}).items()),
-                windows=tuple(windows),
+                confidences=tuple(_as_float(level) for level in options.get("confidences", DEFAULT_CONFIDENCES)),
+                horizon_days=options.get("horizon_days", 1),
+                seed=options.get("seed", 0),
+                shocks=tuple(Shock(name, dict(moves)) for name, moves in shocks.items()),
+                windows=tuple(options.get("windows", ())),
             ),
-            deadline_utc_ns=self._deadline_ns(deadline),
-            snapshot_id=snapshot,
+            deadline_utc_ns=self._deadline_ns(options.get("deadline")),
+            snapshot_id=options.get("snapshot"),
             as_of=str(as_of) if as_of is not None else None,
         )
 
