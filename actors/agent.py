@@ -110,6 +110,7 @@ class Agent:
 
     @property
     def state(self) -> AgentState:
+        """State as this agent reports it now."""
         return self._state
 
     @contextmanager

@@ -237,6 +237,7 @@ def was_restarted() -> bool:
 
 
 def own_namespace() -> str:
+    """Namespace of the actor this process is."""
     return str(ray.get_runtime_context().namespace)
 
 

@@ -32,9 +32,11 @@ class Process:
 
     @classmethod
     def of(cls, pid: int) -> Process:
+        """The process that has this pid now; psutil.NoSuchProcess where none has."""
         return cls(pid=pid, started=psutil.Process(pid).create_time())
 
     def alive(self) -> bool:
+        """Whether this very process still runs; a zombie does not."""
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.started) < CLOCK_STEP_S
@@ -60,6 +62,7 @@ class Session:
 
     @property
     def owns_ray(self) -> bool:
+        """Whether `swarm up` started the Ray, and `swarm down` ends it."""
         return self.launcher is not None
 
     def stale(self) -> bool:
@@ -68,6 +71,7 @@ class Session:
 
 
 def session_path(home: Path) -> Path:
+    """Where the record of a home lies."""
     return home / "session.json"
 
 

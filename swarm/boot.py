@@ -62,6 +62,7 @@ ROSTER = (
 
 
 def version() -> str:
+    """Version of the installed package."""
     return metadata.version("riskswarm")
 
 

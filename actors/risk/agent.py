@@ -68,6 +68,7 @@ class RiskAgent(Agent, Generic[State]):
         self._current_id = header.snapshot_id
 
     def resident_snapshot_id(self) -> str:
+        """Snapshot the agent was last prepared for."""
         return self._current_id
 
     @runtime.answered_in("control")

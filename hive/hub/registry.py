@@ -65,10 +65,12 @@ class Instance:
 
     @property
     def incarnation(self) -> str:
+        """The life it registered last; empty before the first."""
         return self.descriptor.incarnation if self.descriptor else ""
 
     @property
     def node_id(self) -> str:
+        """Ray node it lives on; empty before it registers."""
         return self.descriptor.node_id if self.descriptor else ""
 
 
@@ -142,9 +144,11 @@ class Registry:
                 instance.state, instance.reason = AgentState.SUSPECT, reason
 
     def instances(self) -> tuple[Instance, ...]:
+        """Every agent of the roster, in its order."""
         return tuple(self._instances.values())
 
     def find(self, agent_id: str) -> Instance | None:
+        """The agent of this id, or None."""
         return self._instances.get(agent_id)
 
     def serving(self, role: Role) -> tuple[Instance, ...]:
@@ -178,6 +182,7 @@ class Registry:
             instance.measured = True
 
     def health(self, instance: Instance, ping_ms: float | None) -> AgentHealth:
+        """One agent as the registry sees it, with the round trip of its ping."""
         descriptor = instance.descriptor
         return AgentHealth(
             agent_id=instance.entry.agent_id,
@@ -194,6 +199,7 @@ class Registry:
         )
 
     def performance(self) -> tuple[RolePerformance, ...]:
+        """How every agent has served."""
         return tuple(
             RolePerformance(
                 agent_id=instance.entry.agent_id,

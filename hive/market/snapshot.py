@@ -43,6 +43,7 @@ class QualityReport:
 
     @property
     def clean(self) -> bool:
+        """Whether nothing was left out."""
         return not (self.defects or self.rows_left_out or self.quarantined_symbols)
 
 
@@ -170,6 +171,7 @@ class SnapshotHeader:
 
     @classmethod
     def of(cls, snapshot: MarketSnapshot, snapshot_id: str) -> SnapshotHeader:
+        """Header of a snapshot whose id is known."""
         return cls(
             snapshot_id=snapshot_id,
             source=snapshot.source,

@@ -75,6 +75,8 @@ PARTICIPANTS: dict[CalculationType, tuple[Role, ...]] = {
 
 
 class AnswerStatus(StrEnum):
+    """How one agent's part of a calculation ended."""
+
     OK = "ok"
     LATE = "late"
     FAILED = "failed"
@@ -236,6 +238,7 @@ class CalculationResult:
 
     @property
     def complete(self) -> bool:
+        """Whether every agent asked has answered."""
         return self.completeness == 1.0
 
     def report(self, role: Role | str) -> Any:

@@ -78,6 +78,8 @@ class AgentHealth:
 
 
 class SwarmState(StrEnum):
+    """Verdict over the whole swarm."""
+
     HEALTHY = "healthy"
     DEGRADED = "degraded"
     DOWN = "down"

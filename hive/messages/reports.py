@@ -25,6 +25,7 @@ class ValueAtRiskReport:
     worst_days: tuple[DayLoss, ...]
 
     def all_estimates(self) -> tuple[Estimate, ...]:
+        """Every estimate of the report."""
         return self.estimates
 
 
@@ -52,6 +53,7 @@ class StressReport:
     scenarios: tuple[Scenario, ...]
 
     def all_estimates(self) -> tuple[Estimate, ...]:
+        """Every estimate of the report."""
         return tuple(scenario.loss for scenario in self.scenarios if scenario.loss is not None)
 
     @property
@@ -101,6 +103,7 @@ class CorrelationReport:
     """None where the sample is shorter than the two windows, or the book holds one symbol."""
 
     def all_estimates(self) -> tuple[Estimate, ...]:
+        """Every estimate of the report."""
         return self.estimates + ((self.regime.change,) if self.regime else ())
 
 
@@ -130,6 +133,7 @@ class LiquidityReport:
     """Share of the covered gross exposure sold after so many days."""
 
     def all_estimates(self) -> tuple[Estimate, ...]:
+        """Every estimate of the report."""
         return self.estimates
 
 
@@ -163,6 +167,7 @@ class PortfolioReport:
     proposals: tuple[Allocation, ...]
 
     def all_estimates(self) -> tuple[Estimate, ...]:
+        """Every estimate of the report."""
         return tuple(e for allocation in (self.current, *self.proposals) for e in allocation.estimates)
 
 

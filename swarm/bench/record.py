@@ -76,6 +76,7 @@ def row(
 
 
 def record(bench: str, rows: Sequence[Row]) -> Record:
+    """A run's rows with commit, machine and time."""
     return Record(
         bench=bench,
         commit=commit(),
@@ -108,6 +109,7 @@ def newest(home: Path) -> list[Record]:
 
 
 def table(taken: Record) -> RenderableType:
+    """A run for a reader at a terminal."""
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     shown.add_column("what")
     for column in ("unit", "p50", "p90", "p99", "max", "samples"):

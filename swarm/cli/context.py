@@ -40,13 +40,16 @@ class Context:
 
     @cached_property
     def loaded(self) -> tuple[Settings, dict[str, str]]:
+        """Settings and the origins of those that are set."""
         return load(home=self.home, file=self.file, overrides=self.overrides)
 
     @property
     def settings(self) -> Settings:
+        """The settings of this invocation."""
         return self.loaded[0]
 
     def client(self, address: str | None) -> SwarmClient:
+        """A client of the swarm at ``address``, else of the one recorded here."""
         from swarm.client import SwarmClient
 
         return SwarmClient(address or self.settings.ray.address or None, home=self.home, settings=self.settings)
@@ -84,6 +87,7 @@ class BootProgress:
         self._live = live
 
     def __call__(self, text: str, health: SwarmHealth | None) -> None:
+        """Show what is being waited for."""
         if self._live is None:
             return
         from swarm.report.swarm import agent_states

@@ -37,6 +37,7 @@ def health(swarm: SwarmHealth) -> RenderableType:
 
 
 def agent_states(agents: Iterable[AgentHealth]) -> Table:
+    """One line an agent: state, ping, restarts, counts and reason."""
     table = _table("agent", "state", "ping ms", "restarts", "pid", "answered", "failed", "")
     for agent in agents:
         report = agent.report
@@ -89,6 +90,7 @@ def agents(swarm: SwarmHealth, performance: Sequence[RolePerformance]) -> Table:
 
 
 def snapshots(current: str, headers: Sequence[SnapshotHeader]) -> Table:
+    """One line a snapshot, the current one starred."""
     table = _table("", "snapshot", "source", "from", "to", "days", "symbols", "index", "factors", "volumes")
     for header in headers:
         table.add_row(
@@ -107,6 +109,7 @@ def snapshots(current: str, headers: Sequence[SnapshotHeader]) -> Table:
 
 
 def snapshot(header: SnapshotHeader) -> RenderableType:
+    """One snapshot in words."""
     lines = [
         f"snapshot {header.snapshot_id}",
         f"{header.source}, {header.currency}",
@@ -141,6 +144,7 @@ def quality(report: QualityReport, source: str) -> RenderableType:
 
 
 def settings(rows: Sequence[Setting]) -> Table:
+    """One line a setting, those that are set in bold."""
     table = _table("key", "value", "from", "meaning")
     for row in rows:
         changed = row.value != row.default

@@ -51,6 +51,7 @@ class MarketDataAgent(Agent):
             self._header_of(current)
 
     def resident_snapshot_id(self) -> str:
+        """Id of the current snapshot."""
         return self._current
 
     @runtime.answered_in("control")

@@ -34,6 +34,7 @@ class Windows:
 
 
 def rebuild(snapshot: MarketSnapshot, settings: CorrelationSettings) -> Windows:
+    """Cut the windows and weigh the exponential covariance of every symbol."""
     days = math.ceil(math.log(EWMA_CUTOFF) / math.log(settings.ewma_decay))
     return Windows(
         columns={symbol: column for column, symbol in enumerate(snapshot.symbols)},

@@ -29,6 +29,7 @@ class Volatilities:
 
 
 def rebuild(snapshot: MarketSnapshot, settings: LiquiditySettings) -> Volatilities:
+    """Estimate the daily volatility of every symbol over the newest days."""
     recent = snapshot.returns[-settings.volatility_days :]
     daily = dict(zip(snapshot.symbols, recent.std(axis=0, ddof=1).tolist(), strict=True))
     return Volatilities(daily=daily, observations=len(recent))

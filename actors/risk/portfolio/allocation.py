@@ -34,6 +34,7 @@ class Window:
 
 
 def rebuild(snapshot: MarketSnapshot, settings: PortfolioSettings) -> Window:
+    """Cut the covariance window; the arrays stay views of the snapshot."""
     return Window(
         columns={symbol: column for column, symbol in enumerate(snapshot.symbols)},
         returns=snapshot.returns,

@@ -46,6 +46,7 @@ class Library:
 
 
 def rebuild(snapshot: MarketSnapshot) -> Library:
+    """Lay out the snapshot's series; the arrays stay views of it."""
     return Library(
         columns={symbol: column for column, symbol in enumerate(snapshot.symbols)},
         base_date=np.datetime64(snapshot.base_date, "D"),
