@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
@@ -37,7 +38,7 @@ class Finding:
     fallbacks: tuple[str, ...] = ()
 
 
-class RiskAgent(Agent, Generic[State]):
+class RiskAgent(Agent, ABC, Generic[State]):
     """Base of the five risk agents."""
 
     role: ClassVar[Role]
@@ -50,13 +51,13 @@ class RiskAgent(Agent, Generic[State]):
         self._shelf = threading.Lock()
         super().__init__(identity, shell)
 
+    @abstractmethod
     def rebuild(self, snapshot: MarketSnapshot) -> State:
         """Resident state of one snapshot: whatever does not depend on the book."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answer(self, state: State, book: Book, parameters: Parameters) -> Finding:
         """The brain: a pure function of its inputs."""
-        raise NotImplementedError
 
     def initialise(self) -> None:
         """Build the state of the current snapshot and answer one question on it: only then does the agent serve."""

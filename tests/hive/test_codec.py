@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import contextlib
 import functools
 import json
 import pickle
@@ -16,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cluster.errors import InvalidInput
 from hive.messages.calculation import AgentAnswer, AnswerStatus, CalculationResult, CalculationType, Parameters, Role
 from hive.messages.codec import ARRAY, MESSAGE, TUPLE, decode, digest, encode, message, plain
 from hive.messages.estimate import Estimate
@@ -257,10 +257,8 @@ def test_damaged_bytes_are_refused_or_still_a_value_and_nothing_else(changes):
     damaged = bytearray(encode(result()))
     for place, byte in changes:
         damaged[int(place * len(damaged))] = byte
-    try:
+    with contextlib.suppress(ValueError):  # any other error fails the test
         decode(bytes(damaged))
-    except (ValueError, InvalidInput):
-        pass
 
 
 def test_deeply_nested_bytes_are_refused_and_do_not_end_the_process():
@@ -281,12 +279,12 @@ def test_plain_of_a_whole_result_is_json_with_none_for_nan():
 @moderately
 @given(jsonable)
 def test_plain_of_finite_values_is_json(value):
-    json.dumps(plain(value), allow_nan=False)
+    assert json.loads(json.dumps(plain(value), allow_nan=False)) == plain(value)
 
 
 def test_plain_of_infinite_numbers_is_json_too():
     infinite = [float("inf"), -np.inf, np.float32("inf"), np.array([-np.inf])]
-    json.dumps(plain(infinite), allow_nan=False)
+    assert json.loads(json.dumps(plain(infinite), allow_nan=False)) == [None, None, None, [None]]
 
 
 def test_plain_of_an_array_without_dimensions_is_its_number():

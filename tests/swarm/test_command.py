@@ -304,6 +304,18 @@ REFUSED = {
 }
 
 
+def test_shell_completion_knows_the_commands(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "swarm")],
+        env={**os.environ, "_SWARM_COMPLETE": "complete_bash", "COMP_WORDS": "swarm ri", "COMP_CWORD": "1"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.stdout.split() == ["risk"]
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_bad_input_is_one_message_and_an_exit_code(tmp_path: Path, name: str) -> None:
     arguments, code, words = REFUSED[name]
