@@ -142,7 +142,7 @@ def demo(
 
 def _emit_results(results: tuple[CalculationResult, ...], *, as_json: bool) -> None:
     """One JSON object: the result, or several under ``results``. For people, one report after the other."""
-    from swarm.report.result import render
+    from swarm.report.terminal import render
 
     found = [result.to_dict() for result in results]
     emit(found[0] if len(found) == 1 else {"results": found}, Group(*map(render, results)), as_json=as_json)

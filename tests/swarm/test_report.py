@@ -11,7 +11,7 @@ from rich.console import Console
 from hive.messages.reports import LiquidityReport
 from swarm import AnswerStatus, CalculationResult, Portfolio, SwarmClient
 from swarm.report.page import page
-from swarm.report.result import render
+from swarm.report.terminal import render
 
 
 @pytest.fixture(scope="module")

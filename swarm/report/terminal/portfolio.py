@@ -1,0 +1,59 @@
+"""Portfolio, for a terminal."""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.console import RenderableType
+from rich.text import Text
+
+from hive.messages.calculation import CalculationResult
+from hive.messages.estimate import Estimate
+from hive.messages.reports import (
+    Allocation,
+    PortfolioReport,
+)
+from swarm.report.terminal.form import TRADING_DAYS, percent, table
+
+
+def section(report: PortfolioReport, result: CalculationResult) -> list[RenderableType]:
+    """The section of this room."""
+    allocations = (report.current, *report.proposals)
+    effect = table("Proposed allocations and their effect")
+    effect.add_column("")
+    for allocation in allocations:
+        effect.add_column(allocation.name, justify="right")
+    effect.add_row("volatility, a year", *(percent(_year(a)) for a in allocations))
+    for tail in (e for e in report.current.estimates if e.measure in ("var", "cvar")):
+        name = f"{ {'var': 'VaR', 'cvar': 'CVaR'}[tail.measure] } {tail.confidence:.3g}"
+        effect.add_row(name, *(_against(a, report.current, tail) for a in allocations))
+    effect.add_row("largest risk contribution", *(_largest(a, report.symbols) for a in allocations))
+    effect.add_row("net exposure", *(percent(float(a.weights.sum())) for a in allocations))
+    effect.add_row("turnover", *(percent(a.turnover) for a in allocations))
+    effect.add_row("method", *(a.method_label for a in allocations), style="dim")
+
+    weights = table("Weights, and share of risk")
+    weights.add_column("")
+    for allocation in allocations:
+        weights.add_column(allocation.name, justify="right")
+        weights.add_column("risk", justify="right", style="dim")
+    for row, symbol in enumerate(report.symbols):
+        cells = [text for a in allocations for text in (percent(a.weights[row]), percent(a.risk_contributions[row]))]
+        weights.add_row(symbol, *cells)
+    return [effect, weights]
+
+
+def _year(allocation: Allocation) -> float:
+    return allocation.estimate("volatility").value * float(np.sqrt(TRADING_DAYS))
+
+
+def _against(allocation: Allocation, current: Allocation, tail: Estimate) -> Text:
+    value = allocation.estimate(tail.measure, tail.confidence).value
+    if allocation is current:
+        return Text(percent(value))
+    change = value / tail.value - 1 if tail.value > 0 else 0.0
+    return Text.assemble(percent(value), (f" ({change:+.0%})", "green" if change < 0 else "red"))
+
+
+def _largest(allocation: Allocation, symbols: tuple[str, ...]) -> str:
+    place = int(np.argmax(allocation.risk_contributions))
+    return f"{symbols[place]} {percent(float(allocation.risk_contributions[place]))}"
