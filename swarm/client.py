@@ -49,6 +49,9 @@ class Options(TypedDict, total=False):
     as_of: str | datetime.date | None
     shocks: Mapping[str, Mapping[str, float]]
     windows: Sequence[tuple[str, str]]
+    given: Mapping[str, Mapping[str, float]]
+    target_loss: float | None
+    methods: Sequence[str]
     deadline: Deadline | None
 
 
@@ -331,6 +334,9 @@ class SwarmClient:
                 seed=options.get("seed", 0),
                 shocks=tuple(Shock(name, dict(moves)) for name, moves in shocks.items()),
                 windows=tuple(options.get("windows", ())),
+                given=tuple(Shock(name, dict(moves)) for name, moves in options.get("given", {}).items()),
+                target_loss=options.get("target_loss"),
+                methods=tuple(options.get("methods", ())),
             ),
             deadline_utc_ns=self._deadline_ns(options.get("deadline")),
             snapshot_id=options.get("snapshot"),

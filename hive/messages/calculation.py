@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import secrets
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from cluster.errors import InvalidRequest
+from hive.messages.alert import Alert
 from hive.messages.codec import message, plain
 from hive.messages.dates import iso_date
 from hive.messages.estimate import Estimate
@@ -74,6 +76,40 @@ PARTICIPANTS: dict[CalculationType, tuple[Role, ...]] = {
 }
 
 
+METHODS: dict[Role, tuple[str, ...]] = {
+    Role.VALUE_AT_RISK: (
+        *("historical", "age_weighted", "filtered_historical"),
+        *("gaussian", "cornish_fisher", "student_t", "gpd"),
+        *("mc_plain", "mc_antithetic", "mc_control_variate", "mc_stratified", "mc_importance", "qmc_sobol"),
+        "mlae_sim",
+    ),
+    Role.STRESS: (
+        *("historical_window", "hypothetical", "factor", "mc_gaussian", "mc_student_t", "mc_jump_diffusion"),
+        *("conditional", "reverse", "sensitivity", "tail_bound"),
+    ),
+    Role.CORRELATION: (
+        *("sample", "ledoit_wolf", "ewma", "rmt_denoised", "dcc", "copula", "window_change", "cusum"),
+        "bayesian_change_point",
+    ),
+    Role.LIQUIDITY: ("impact", "schedule", "conditions", "funding"),
+    Role.PORTFOLIO: (
+        *("risk_parity", "minimum_variance", "mean_variance", "minimum_cvar", "maximum_diversification", "hrp"),
+        *("black_litterman", "pareto_front", "rebalance", "sizing", "annealing", "sqa_sim", "vqe_sim"),
+    ),
+}
+"""What each agent can be asked for by name (`Parameters.methods`); its settings say what it does unasked."""
+ALL_METHODS = "all"
+
+
+def methods_for(role: Role, asked: tuple[str, ...], unasked: tuple[str, ...]) -> tuple[str, ...]:
+    """Methods an agent applies, in the order of :data:`METHODS`: those asked of it, else ``unasked``."""
+    mine = METHODS[role]
+    if ALL_METHODS in asked:
+        return mine
+    chosen = set(asked) & set(mine) or set(unasked)
+    return tuple(method for method in mine if method in chosen)
+
+
 class AnswerStatus(StrEnum):
     """How one agent's part of a calculation ended."""
 
@@ -106,7 +142,7 @@ class Parameters:
     Raises
     ------
     InvalidRequest
-        A confidence outside (0.5, 1), a horizon outside 1..250 days, or a negative seed.
+        A confidence outside (0.5, 1), a horizon outside 1..250 days, a negative seed, or an unknown method.
     """
 
     confidences: tuple[float, ...] = DEFAULT_CONFIDENCES
@@ -116,6 +152,12 @@ class Parameters:
     """Hypothetical shocks beside the library's own."""
     windows: tuple[tuple[str, str], ...] = ()
     """Extra historical windows as ISO dates; the first date is the last close before the window."""
+    given: tuple[Shock, ...] = ()
+    """Conditional stress: these symbols make these moves, the others follow as their dependence says."""
+    target_loss: float | None = None
+    """Loss that the reverse stress test looks for, a fraction of value; None as the settings say."""
+    methods: tuple[str, ...] = ()
+    """Methods of :data:`METHODS` to apply, or ``all``; an agent that none of them belongs to applies its default."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.confidences, (tuple, list)):
@@ -123,6 +165,17 @@ class Parameters:
         object.__setattr__(self, "confidences", tuple(self.confidences))
         object.__setattr__(self, "shocks", tuple(self.shocks))
         object.__setattr__(self, "windows", tuple(tuple(window) for window in self.windows))
+        object.__setattr__(self, "given", tuple(self.given))
+        object.__setattr__(self, "methods", tuple(self.methods))
+        known = {ALL_METHODS, *(method for methods in METHODS.values() for method in methods)}
+        unknown = [method for method in self.methods if method not in known]
+        if unknown:
+            close = get_close_matches(str(unknown[0]), sorted(known), n=3) or sorted(known)
+            raise InvalidRequest(f"method {unknown[0]!r} is unknown", f"Give one such as {', '.join(close)}")
+        if self.target_loss is not None and not (_is_number(self.target_loss) and 0 < self.target_loss < math.inf):
+            raise InvalidRequest(f"target loss {self.target_loss!r} is no loss", "Give a positive fraction of value")
+        if any("*" in shock.moves for shock in self.given):
+            raise InvalidRequest('a condition moves "*"', "Name the symbols that move; the others follow")
         if not self.confidences:
             raise InvalidRequest("no confidence level is given", "Give at least one, such as 0.95")
         for confidence in self.confidences:
@@ -235,6 +288,8 @@ class CalculationResult:
     elapsed_ns: int
     """From the hub's acceptance of the request to the merge."""
     parameters: Parameters
+    alerts: tuple[Alert, ...] = ()
+    """What somebody must look at: breached limits, stressed liquidity, a changed regime."""
 
     @property
     def complete(self) -> bool:

@@ -19,9 +19,14 @@ import numpy as np
 
 from cluster.errors import InvalidPortfolio
 from hive.messages.codec import message
+from hive.messages.mandate import FundingFlow, Limits, Mandate, View
 
 WEIGHT_TOLERANCE = 1e-6  # how far the weights may miss 1, in fractions of value
 DEFAULT_CURRENCY = "USD"
+NUMBERS = (
+    *("weight", "quantity", "price", "multiplier", "average_daily_volume", "spread", "gamma", "lot"),
+    *("recent_volume", "usual_spread", "depth"),
+)
 SHOWN = 40  # characters of a bad value that an error repeats
 
 
@@ -50,13 +55,28 @@ class Position:
     """Units traded on an average day."""
     spread: float | None = None
     """Bid-ask spread as a fraction of price."""
+    gamma: float = 0.0
+    """Convexity: relative change of the position's exposure for a move of +100 % of its symbol (gamma x price / delta
+    of an option, 0 for a share). A move r earns r + gamma r^2 / 2 on the exposure."""
+    group: str = ""
+    """Sector, desk or issuer that a mandate bounds together."""
+    lot: float | None = None
+    """Units that must be traded together."""
+    recent_volume: float | None = None
+    """Units traded on the latest day."""
+    usual_spread: float | None = None
+    """Mean spread of the last 20 days, a fraction of price."""
+    depth: float | None = None
+    """Money that can be traded at the touch."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.symbol, str) or not self.symbol.strip():
             raise InvalidPortfolio(f"a position has the symbol {self.symbol!r}", "Give every position a symbol")
-        for name in ("weight", "quantity", "price", "multiplier", "average_daily_volume", "spread"):
-            if getattr(self, name) is not None or name == "multiplier":
+        for name in NUMBERS:
+            if getattr(self, name) is not None or name in ("multiplier", "gamma"):
                 object.__setattr__(self, name, _finite(getattr(self, name), f"{name} of {self.symbol}"))
+        if not isinstance(self.group, str):
+            raise InvalidPortfolio(f"group of {self.symbol} is {self.group!r}", "Give its name as text")
         if not isinstance(self.currency, str):
             raise InvalidPortfolio(f"currency of {self.symbol} is {self.currency!r}", "Give its code, such as USD")
         if (self.weight is None) == (self.quantity is None):
@@ -64,10 +84,14 @@ class Position:
                 f"{self.symbol} has {'neither weight nor' if self.weight is None else 'both weight and'} quantity",
                 "Give exactly one of the two",
             )
-        for name in ("price", "multiplier", "average_daily_volume"):
+        for name in ("price", "multiplier", "average_daily_volume", "lot", "usual_spread"):
             number = getattr(self, name)
             if number is not None and number <= 0:
                 raise InvalidPortfolio(f"{name} of {self.symbol} is {number:g}", "Give a positive number")
+        for name in ("recent_volume", "depth"):
+            number = getattr(self, name)
+            if number is not None and number < 0:
+                raise InvalidPortfolio(f"{name} of {self.symbol} is {number:g}", "Give zero or more")
         if self.spread is not None and not 0 <= self.spread < 1:
             raise InvalidPortfolio(
                 f"spread of {self.symbol} is {self.spread:g}", "Give a fraction of the price, 0.0005 for 5 basis points"
@@ -86,7 +110,7 @@ class Portfolio:
     ------
     InvalidPortfolio
         Empty, a symbol twice, weights mixed with quantities, weights that with cash do not sum to 1, a value that is
-        not positive, or a position in another currency than the portfolio's.
+        not positive, or a peak below the value.
     """
 
     positions: tuple[Position, ...]
@@ -97,6 +121,11 @@ class Portfolio:
     figures are left out where it is not given."""
     cash: float | None = None
     """With weights, a fraction of value; with quantities, money. Takes no risk."""
+    peak_value: float | None = None
+    """Highest value so far, for the drawdown limit."""
+    limits: Limits | None = None
+    mandate: Mandate | None = None
+    funding: tuple[FundingFlow, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "positions", tuple(self.positions))
@@ -108,18 +137,18 @@ class Portfolio:
         twice = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
         if twice:
             raise InvalidPortfolio(f"{', '.join(twice)} appears more than once", "Merge the positions of one symbol")
-        for name in ("value", "cash"):
+        object.__setattr__(self, "funding", tuple(self.funding))
+        for name in ("value", "cash", "peak_value"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _finite(getattr(self, name), f"{name} of portfolio {self.name!r}"))
         if self.value is not None and self.value <= 0:
             raise InvalidPortfolio(
                 f"portfolio {self.name!r} has the value {self.value:g}", "Give its equity as a positive amount"
             )
-        foreign = sorted({p.currency for p in self.positions if p.currency != self.currency})
-        if foreign:
+        if self.peak_value is not None and self.peak_value < (self.value or 0.0):
             raise InvalidPortfolio(
-                f"portfolio {self.name!r} is in {self.currency} but holds positions in {', '.join(foreign)}",
-                "Convert them first, or submit one portfolio per currency: no exchange rates are known here",
+                f"portfolio {self.name!r} has the peak value {self.peak_value:g} below its value",
+                "Give the highest value",
             )
         weighted = [position.weight is not None for position in self.positions]
         if any(weighted) and not all(weighted):
@@ -171,8 +200,7 @@ class Portfolio:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Portfolio:
         """Portfolio from plain data as JSON and TOML give it; unknown keys are refused."""
-        known = {"name", "currency", "value", "cash", "positions"}
-        _refuse_unknown(fields, known, "portfolio")
+        _refuse_unknown(fields, set(cls.__dataclass_fields__), "portfolio")
         currency = str(fields.get("currency", DEFAULT_CURRENCY))
         lines = fields.get("positions")
         if not isinstance(lines, Sequence) or isinstance(lines, str):
@@ -183,7 +211,11 @@ class Portfolio:
                 raise InvalidPortfolio(f"a position is {line!r}", "Give a table with symbol and weight or quantity")
             _refuse_unknown(line, set(Position.__dataclass_fields__), "position")
             positions.append(Position(**{"symbol": "", "currency": currency, **line}))
-        header = {key: fields[key] for key in ("name", "value", "cash") if key in fields}
+        header = {key: fields[key] for key in ("name", "value", "cash", "peak_value") if key in fields}
+        for key, kind in (("limits", Limits), ("mandate", Mandate)):
+            if fields.get(key) is not None:
+                header[key] = _nested(kind, fields[key], key)
+        header["funding"] = tuple(_nested(FundingFlow, line, "funding") for line in fields.get("funding", ()))
         return cls(positions=tuple(positions), currency=currency, **header)
 
     @classmethod
@@ -219,8 +251,8 @@ class Portfolio:
     def to_dict(self) -> dict[str, Any]:
         """Plain data that :meth:`from_dict` reads back."""
         fields = asdict(self)
-        fields["positions"] = [{k: v for k, v in line.items() if v is not None} for line in fields["positions"]]
-        return {k: v for k, v in fields.items() if v is not None}
+        stated: dict[str, Any] = _without_none(fields)
+        return stated
 
 
 @message
@@ -240,6 +272,28 @@ class Book:
     """Money per unit held (price x multiplier); NaN where no price is known."""
     volumes: np.ndarray
     spreads: np.ndarray
+    gammas: np.ndarray
+    """Convexity, 0 where a position is linear in its symbol."""
+    exchange: tuple[str, ...]
+    """Symbol of the exchange rate into the book's currency, by position; empty where it needs none."""
+    exchange_powers: np.ndarray
+    """+1 where that rate is quoted in the book's currency, -1 where it is quoted the other way round, else 0."""
+    groups: tuple[str, ...]
+    lots: np.ndarray
+    """Units of one lot, NaN where units are divisible."""
+    recent_volumes: np.ndarray
+    usual_spreads: np.ndarray
+    depths: np.ndarray
+    """Money at the touch, in the book's currency."""
+    peak_value: float | None = None
+    limits: Limits | None = None
+    mandate: Mandate | None = None
+    funding: tuple[FundingFlow, ...] = ()
+
+    @property
+    def linear(self) -> bool:
+        """Whether every position's return is its symbol's return: no convexity, no exchange rate."""
+        return not (self.gammas.any() or any(self.exchange))
 
 
 def resolve(
@@ -271,15 +325,23 @@ def resolve(
         raise InvalidPortfolio(
             f"the market snapshot has no {shown}", "Run `swarm data show` for the symbols it has, or load their prices"
         )
-    if portfolio.currency != currency:
+    if portfolio.currency != currency and not _rate(portfolio.currency, currency, column)[0]:
         raise InvalidPortfolio(
             f"the portfolio is in {portfolio.currency}, the market snapshot in {currency}",
-            "Use prices and portfolio of one currency: no exchange rates are known here",
+            f"Use prices and portfolio of one currency, or load the rate {currency}{portfolio.currency} as a symbol",
         )
+    rates = [_rate(p.currency, portfolio.currency, column) for p in portfolio.positions]
+    for position, (rate, _) in zip(portfolio.positions, rates, strict=True):
+        if position.currency != portfolio.currency and not rate:
+            raise InvalidPortfolio(
+                f"{position.symbol} is in {position.currency}, the portfolio in {portfolio.currency}",
+                f"Load the rate {position.currency}{portfolio.currency} with the prices, as one of their symbols",
+            )
     order = [column[p.symbol] for p in portfolio.positions]
     known_prices = np.full(len(order), np.nan) if last_prices is None else np.asarray(last_prices)[order]
     prices = np.array([p.price if p.price is not None else known for p, known in _paired(portfolio, known_prices)])
-    unit_exposures = prices * np.array([p.multiplier for p in portfolio.positions])
+    conversion = np.array([_conversion(rate, power, column, last_prices) for rate, power in rates])
+    unit_exposures = prices * np.array([p.multiplier for p in portfolio.positions]) * conversion
     known_volumes = np.full(len(order), np.nan) if average_volumes is None else np.asarray(average_volumes)[order]
     volumes = [
         known if p.average_daily_volume is None else p.average_daily_volume
@@ -294,8 +356,42 @@ def resolve(
         weights=weights,
         unit_exposures=unit_exposures,
         volumes=np.array(volumes, dtype=float),
-        spreads=np.array([np.nan if p.spread is None else p.spread for p in portfolio.positions]),
+        spreads=_stated(portfolio, "spread"),
+        gammas=np.array([p.gamma for p in portfolio.positions]),
+        exchange=tuple(rate for rate, _ in rates),
+        exchange_powers=np.array([power for _, power in rates], dtype=float),
+        groups=tuple(p.group for p in portfolio.positions),
+        lots=_stated(portfolio, "lot"),
+        recent_volumes=_stated(portfolio, "recent_volume"),
+        usual_spreads=_stated(portfolio, "usual_spread"),
+        depths=_stated(portfolio, "depth") * conversion,
+        peak_value=portfolio.peak_value,
+        limits=portfolio.limits,
+        mandate=portfolio.mandate,
+        funding=portfolio.funding,
     )
+
+
+def _stated(portfolio: Portfolio, name: str) -> np.ndarray:
+    """A field of the positions as an array, NaN where a position leaves it out."""
+    values = (getattr(position, name) for position in portfolio.positions)
+    return np.array([np.nan if value is None else value for value in values], dtype=float)
+
+
+def _rate(source: str, target: str, column: Mapping[str, int]) -> tuple[str, int]:
+    """Symbol of the exchange rate from ``source`` to ``target``, and its power; ("", 0) where there is none."""
+    if source == target:
+        return "", 0
+    if source + target in column:
+        return source + target, 1
+    return (target + source, -1) if target + source in column else ("", 0)
+
+
+def _conversion(rate: str, power: int, column: Mapping[str, int], last_prices: np.ndarray | None) -> float:
+    """Money in the book's currency for one unit of the position's; NaN where the rate has no last price."""
+    if not rate:
+        return 1.0
+    return float("nan") if last_prices is None else float(last_prices[column[rate]]) ** power
 
 
 def _weights_and_value(portfolio: Portfolio, unit_exposures: np.ndarray) -> tuple[np.ndarray, float | None]:
@@ -320,6 +416,27 @@ def _paired(portfolio: Portfolio, array: np.ndarray) -> list[tuple[Position, flo
     return list(zip(portfolio.positions, array.tolist(), strict=True))
 
 
+def _nested(kind: type[Any], fields: Any, what: str) -> Any:
+    """One of the portfolio's parts from plain data; unknown keys are refused."""
+    if not isinstance(fields, Mapping):
+        raise InvalidPortfolio(f"{what} of the portfolio is {fields!r}", "Give a table")
+    _refuse_unknown(fields, set(kind.__dataclass_fields__), what)
+    values = dict(fields)
+    if kind is Mandate and "views" in values:
+        values["views"] = tuple(_nested(View, view, "view") for view in values["views"])
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise InvalidPortfolio(f"{what} of the portfolio does not parse ({error})", "Give all its fields") from error
+
+
+def _without_none(value: Any) -> Any:
+    """Plain data without the keys that hold nothing."""
+    if isinstance(value, dict):
+        return {key: _without_none(inner) for key, inner in value.items() if inner is not None and inner != ()}
+    return [_without_none(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
 def _csv_positions(path: Path) -> list[dict[str, Any]]:
     with path.open(newline="", encoding="utf-8-sig") as lines:  # spreadsheets write a byte order mark
         reader = csv.DictReader(lines, skipinitialspace=True)
@@ -338,7 +455,7 @@ def _csv_positions(path: Path) -> list[dict[str, Any]]:
 
 
 def _cell(path: Path, line: int, column: str, text: str) -> Any:
-    if column in ("symbol", "currency"):
+    if column in ("symbol", "currency", "group"):
         return text.strip()
     try:
         return float(text)

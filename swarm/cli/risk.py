@@ -52,6 +52,16 @@ def risk(
         list[str] | None, typer.Option(help="Move to add, as NAME:SYMBOL=RETURN,... with * for all others.")
     ] = None,
     window: Annotated[list[str] | None, typer.Option(help="Historical window to add, as START:END.")] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(help="Conditional stress, as NAME:SYMBOL=RETURN,...; the other symbols follow by dependence."),
+    ] = None,
+    target_loss: Annotated[
+        float | None, typer.Option(help="Loss that the reverse stress test looks for, a fraction of value.")
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Method to apply, or `all`; may be repeated. `swarm methods` lists them.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     deadline: Annotated[float | None, typer.Option(help="Seconds after which no answer is wanted.")] = None,
     page: Annotated[
@@ -76,6 +86,9 @@ def risk(
         "snapshot": snapshot,
         "shocks": dict(_shock(text) for text in shock or ()),
         "windows": tuple(_window(text) for text in window or ()),
+        "given": dict(_shock(text) for text in given or ()),
+        "target_loss": target_loss,
+        "methods": tuple(method or ()),
         "deadline": deadline,
     }
     if confidence:

@@ -20,7 +20,7 @@ def make_market(returns, *, base_date="2020-01-01", symbols=None, **fields):
     return MarketSnapshot(symbols=tuple(names), base_date=base_date, returns=returns, **fields)
 
 
-def make_book(weights, *, value=None, prices=None, volumes=None, spreads=None):
+def make_book(weights, *, value=None, prices=None, volumes=None, spreads=None, gammas=None, **fields):
     """A book from weights by symbol; prices, volumes and spreads are by position, unknown where left out."""
     unknown = np.full(len(weights), np.nan)
     return Book(
@@ -32,6 +32,17 @@ def make_book(weights, *, value=None, prices=None, volumes=None, spreads=None):
         unit_exposures=unknown if prices is None else np.array(prices, dtype=float),
         volumes=unknown if volumes is None else np.array(volumes, dtype=float),
         spreads=unknown if spreads is None else np.array(spreads, dtype=float),
+        gammas=np.zeros(len(weights)) if gammas is None else np.array(gammas, dtype=float),
+        **{
+            "exchange": ("",) * len(weights),
+            "exchange_powers": np.zeros(len(weights)),
+            "groups": ("",) * len(weights),
+            "lots": unknown,
+            "recent_volumes": unknown,
+            "usual_spreads": unknown,
+            "depths": unknown,
+            **fields,
+        },
     )
 
 

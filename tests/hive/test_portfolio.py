@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.errors import InvalidPortfolio
+from hive.messages.mandate import FundingFlow, Limits, Mandate, View
 from hive.messages.portfolio import Portfolio, Position, resolve
 
 moderately = settings(max_examples=80, deadline=None)
@@ -89,7 +90,18 @@ REFUSED = {
     "nan_value": ({**line(weight=1.0), "value": math.nan}, "nan"),
     "infinite_cash": ({**line(quantity=1.0), "cash": math.inf}, "cash"),
     "truth_for_cash": ({**line(quantity=1.0), "cash": True}, "cash"),
-    "foreign_position": (two(half, {"weight": 0.5, "currency": "EUR"}), "EUR"),
+    "gamma_of_text": (line(weight=1.0, gamma="much"), "gamma"),
+    "lot_of_zero": (line(weight=1.0, lot=0), "lot"),
+    "negative_depth": (line(weight=1.0, depth=-1.0), "depth"),
+    "number_for_a_group": (line(weight=1.0, group=3), "group"),
+    "peak_below_value": ({**line(weight=1.0), "value": 2.0, "peak_value": 1.0}, "peak"),
+    "limit_of_zero": ({**line(weight=1.0), "limits": {"var": 0}}, "var"),
+    "unknown_limit": ({**line(weight=1.0), "limits": {"vra": 0.02}}, "vra"),
+    "mandate_of_text": ({**line(weight=1.0), "mandate": "long only"}, "mandate"),
+    "bounds_crossed": ({**line(weight=1.0), "mandate": {"bounds": {"AAA": [0.2, 0.1]}}}, "AAA"),
+    "view_without_return": ({**line(weight=1.0), "mandate": {"views": [{"weights": {"AAA": 1}}]}}, "view"),
+    "budgets_beyond_one": ({**line(weight=1.0), "mandate": {"risk_budgets": {"AAA": 1.1}}}, "budget"),
+    "negative_outflow": ({**line(weight=1.0), "funding": [{"tenor_days": 1, "outflow": -1}]}, "outflow"),
     "null_for_a_currency": (line(weight=1.0, currency=None), "currency"),
     "number_for_a_name": ({**line(weight=1.0), "name": 5}, "5"),
 }
@@ -270,3 +282,41 @@ def test_stated_weights_reach_the_book_untouched(portfolio):
     assert book.weights.tolist() == [position.weight for position in portfolio.positions]
     assert math.fsum(book.weights) + (portfolio.cash or 0.0) == pytest.approx(1.0, abs=1e-6)
     assert book.value == portfolio.value
+
+
+RATES = {
+    "symbols": ("SAP", "EURUSD", "USDJPY"),
+    "currency": "USD",
+    "last_prices": np.array([100.0, 1.25, 160.0]),
+}
+
+
+def test_foreign_position_is_worth_its_price_times_the_exchange_rate():
+    positions = (Position("SAP", quantity=8, currency="EUR"), Position("EURUSD", quantity=1))
+    book = resolve(Portfolio(positions), **RATES)
+    assert book.unit_exposures.tolist() == [125.0, 1.25]
+    assert (book.exchange, book.exchange_powers.tolist()) == (("EURUSD", ""), [1.0, 0.0])
+    assert not book.linear
+
+
+def test_exchange_rate_quoted_the_other_way_round_divides():
+    positions = (Position("SAP", quantity=1, currency="JPY", price=3200.0, depth=16_000.0),)
+    book = resolve(Portfolio(positions), **RATES)
+    assert book.unit_exposures.tolist() == [20.0]
+    assert book.depths.tolist() == [100.0]
+    assert book.exchange_powers.tolist() == [-1.0]
+
+
+def test_foreign_position_without_an_exchange_rate_is_refused_with_the_symbol_to_load():
+    with pytest.raises(InvalidPortfolio, match="GBPUSD"):
+        resolve(Portfolio((Position("SAP", quantity=1, currency="GBP"),)), **RATES)
+
+
+def test_mandate_limits_and_funding_survive_plain_data():
+    portfolio = Portfolio(
+        (Position("AAA", weight=1.0, group="tech", gamma=2.0),),
+        limits=Limits(var=0.02),
+        mandate=Mandate(max_weight=0.5, groups={"tech": (0.0, 0.5)}, views=(View({"AAA": 1.0}, 0.05),)),
+        funding=(FundingFlow(7, outflow=10.0),),
+    )
+    assert Portfolio.from_dict(portfolio.to_dict()) == portfolio
