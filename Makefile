@@ -28,6 +28,7 @@ clean:
 	$(PYTHON) -m venv .venv
 	$(PIP) install --constraint constraints.txt pip
 	$(PIP) install --constraint constraints.txt --editable .
+	$(BIN)/python -m actors.risk.warm
 	@touch $@
 
 .venv/dev: .venv/runtime

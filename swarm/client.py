@@ -141,6 +141,9 @@ class SwarmClient:
         as_of: str | datetime.date | None = None,
         shocks: Mapping[str, Mapping[str, float]] | None = None,
         windows: Sequence[tuple[str, str]] = (),
+        given: Mapping[str, Mapping[str, float]] | None = None,
+        target_loss: float | None = None,
+        methods: Sequence[str] = (),
         deadline: Deadline | None = None,
     ) -> CalculationResult:
         """Run one coordinated calculation and wait for it.
@@ -157,6 +160,12 @@ class SwarmClient:
             Hypothetical moves beside the library's; ``"*"`` stands for every symbol not named.
         windows : sequence of (start, end) ISO dates, optional
             Historical stress windows beside the library's.
+        given : mapping of name to {symbol: return}, optional
+            Conditional stress: these symbols make these moves, the others follow by their dependence.
+        target_loss : float, optional
+            Loss that the reverse stress test looks for, a fraction of value.
+        methods : sequence of str, optional
+            Methods to apply, by name, or ``("all",)``; an agent that none of them belongs to applies its default.
         deadline : float, timedelta or datetime, optional
             When the answer is no longer wanted; ``hub.deadline_s`` from now by default.
 
@@ -177,6 +186,9 @@ class SwarmClient:
             as_of=as_of,
             shocks=shocks or {},
             windows=windows,
+            given=given or {},
+            target_loss=target_loss,
+            methods=methods,
             deadline=deadline,
         )
         return self._run(self._request([portfolio], calculation, options))[0]

@@ -205,7 +205,7 @@ class CalculationRequest:
     Raises
     ------
     InvalidRequest
-        No portfolio, or both a snapshot id and a date.
+        No portfolio, both a snapshot id and a date, or a method that belongs to none of the agents asked.
     """
 
     portfolios: tuple[Portfolio, ...]
@@ -225,6 +225,13 @@ class CalculationRequest:
             raise InvalidRequest("the request holds no portfolio", "Give at least one")
         if self.snapshot_id is not None and self.as_of is not None:
             raise InvalidRequest("both a snapshot id and a date are given", "Give one of the two")
+        mine = {ALL_METHODS, *(method for role in self.calculation.roles for method in METHODS[role])}
+        stranger = next((method for method in self.parameters.methods if method not in mine), None)
+        if stranger is not None:
+            raise InvalidRequest(
+                f"no agent of a {self.calculation} calculation knows the method {stranger!r}",
+                f"Its methods are: {', '.join(sorted(mine))}",
+            )
         if not self.request_id:
             object.__setattr__(self, "request_id", secrets.token_hex(8))
 

@@ -49,6 +49,21 @@ def hub(
 
 
 @app.command()
+def kernels(
+    context: typer.Context,
+    room: Annotated[list[str] | None, typer.Option(help="Room to time; may be repeated. Default: all of them.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Time every compiled kernel beside NumPy and the libraries that do the same work, in turns within one run."""
+    from swarm.bench import kernels as bench
+
+    unknown = sorted(set(room or ()) - set(bench.ROOMS))
+    if unknown:
+        raise InvalidRequest(f"--room {unknown[0]} is unknown", f"Known are: {', '.join(bench.ROOMS)}")
+    _run(context.obj, "kernels", lambda progress: bench.run(room or bench.ROOMS, progress), as_json=as_json)
+
+
+@app.command()
 def docs(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="Page to write.")] = Path("docs/benchmarks.md"),

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 from rich.text import Text
 
 from cluster import session
 from cluster.errors import CalculationIncomplete, SwarmError, SwarmUnavailable
+from hive.messages.calculation import METHODS
 from hive.messages.health import AgentState, SwarmState
 from swarm.cli import bench, data, risk
 from swarm.cli.context import Address, Context, Json, boot_progress, emit, err
@@ -91,6 +93,17 @@ def down(context: typer.Context, as_json: Json = False) -> None:
 
     words = boot.down(context.obj.home)
     emit({"done": words}, Text(words), as_json=as_json)
+
+
+@app.command()
+def methods(as_json: Json = False) -> None:
+    """The methods each agent can be asked for by name: `swarm risk --method NAME`, or `--method all`."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("agent")
+    table.add_column("methods")
+    for role, names in METHODS.items():
+        table.add_row(role, ", ".join(names))
+    emit({role.value: names for role, names in METHODS.items()}, table, as_json=as_json)
 
 
 @app.command()

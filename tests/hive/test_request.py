@@ -10,6 +10,7 @@ import pytest
 
 from cluster.errors import InvalidRequest
 from hive.messages.calculation import (
+    METHODS,
     AgentAnswer,
     AnswerStatus,
     CalculationRequest,
@@ -18,6 +19,7 @@ from hive.messages.calculation import (
     Parameters,
     Role,
     Shock,
+    methods_for,
 )
 from hive.messages.codec import decode, encode
 from hive.messages.estimate import Estimate
@@ -257,3 +259,36 @@ def test_a_whole_result_is_json_without_nan():
     assert fields["answers"]["correlation"]["report"]["ewma"] == [[None, None], [None, None]]
     assert fields["answers"]["liquidity"]["report"]["profile"] == [[1, 0.5], [5, 1.0]]
     assert fields["answers"]["stress"]["report"]["scenarios"][1]["loss"] is None
+
+
+def test_methods_asked_for_are_applied_in_their_order_and_others_keep_their_default():
+    asked = ("gpd", "historical", "dcc")
+    assert methods_for(Role.VALUE_AT_RISK, asked, ("gaussian",)) == ("historical", "gpd")
+    assert methods_for(Role.STRESS, asked, ("factor",)) == ("factor",)
+    assert methods_for(Role.STRESS, ("all",), ("factor",)) == METHODS[Role.STRESS]
+
+
+def test_an_unknown_method_is_refused_with_names_like_it():
+    with pytest.raises(InvalidRequest, match="historical"):
+        Parameters(methods=("historcal",))
+
+
+def test_a_method_of_an_agent_that_is_not_asked_is_refused():
+    with pytest.raises(InvalidRequest, match="dcc"):
+        CalculationRequest((PORTFOLIO,), CalculationType.VAR_CVAR, Parameters(methods=("dcc",)), deadline_utc_ns=1)
+
+
+def test_names_of_methods_are_unique_over_the_agents():
+    names = [name for methods in METHODS.values() for name in methods]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("target", [0.0, -0.1, math.nan, math.inf, "much"])
+def test_a_target_loss_that_is_no_loss_is_refused(target):
+    with pytest.raises(InvalidRequest, match="target loss"):
+        Parameters(target_loss=target)
+
+
+def test_a_condition_on_everything_is_refused():
+    with pytest.raises(InvalidRequest, match="Name the symbols"):
+        Parameters(given=(Shock("all", {"*": -0.1}),))

@@ -1,0 +1,38 @@
+"""Compile every kernel of the risk rooms once and keep the machine code: ``python -m actors.risk.warm``.
+
+Run at installation, so that no agent and no test pays for a compiler. Numba keeps the code beside the sources, for this
+CPU; a changed source compiles anew.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import sys
+import time
+from collections.abc import Iterator
+from importlib import import_module
+from types import ModuleType
+
+import actors.risk
+
+
+def kernel_modules() -> Iterator[ModuleType]:
+    """Every module of compiled kernels, shared ones first."""
+    names = [found.name for found in pkgutil.walk_packages(actors.risk.__path__, "actors.risk.")]
+    for name in sorted((name for name in names if name.endswith("kernels")), key=lambda name: (name.count("."), name)):
+        yield import_module(name)
+
+
+def warm() -> dict[str, float]:
+    """Call every kernel once; returns the seconds that each module took."""
+    taken = {}
+    for module in kernel_modules():
+        started = time.perf_counter()
+        module.warm()
+        taken[module.__name__] = time.perf_counter() - started
+    return taken
+
+
+if __name__ == "__main__":
+    for name, seconds in warm().items():
+        sys.stdout.write(f"{seconds:6.2f} s  {name}\n")
