@@ -167,7 +167,8 @@ class SwarmClient:
         methods : sequence of str, optional
             Methods to apply, by name, or ``("all",)``; an agent that none of them belongs to applies its default.
         deadline : float, timedelta or datetime, optional
-            When the answer is no longer wanted; ``hub.deadline_s`` from now by default.
+            When the answer is no longer wanted; ``hub.deadline_s`` from now by default, ``hub.methods_deadline_s``
+            where methods are asked for.
 
         Raises
         ------
@@ -350,7 +351,7 @@ class SwarmClient:
                 target_loss=options.get("target_loss"),
                 methods=tuple(options.get("methods", ())),
             ),
-            deadline_utc_ns=self._deadline_ns(options.get("deadline")),
+            deadline_utc_ns=self._deadline_ns(options.get("deadline"), with_methods=bool(options.get("methods"))),
             snapshot_id=options.get("snapshot"),
             as_of=str(as_of) if as_of is not None else None,
         )
@@ -416,7 +417,7 @@ class SwarmClient:
         future.add_done_callback(lambda _: self._outstanding.release())
         return future
 
-    def _deadline_ns(self, deadline: Deadline | None) -> int:
+    def _deadline_ns(self, deadline: Deadline | None, *, with_methods: bool) -> int:
         now_ns = time.time_ns()
         if isinstance(deadline, datetime.datetime):
             if deadline.tzinfo is None:
@@ -426,7 +427,8 @@ class SwarmClient:
             span = deadline.total_seconds() if isinstance(deadline, datetime.timedelta) else deadline
             if span is not None and not abs(span) <= MAX_DEADLINE_S:
                 raise InvalidRequest(f"the deadline of {span!r} s is no usable span", "Give seconds, such as 5.0")
-            deadline_ns = now_ns + int((self._settings.hub.deadline_s if span is None else span) * 1e9)
+            default = self._settings.hub.methods_deadline_s if with_methods else self._settings.hub.deadline_s
+            deadline_ns = now_ns + int((default if span is None else span) * 1e9)
         if deadline_ns <= now_ns:
             raise InvalidRequest("the deadline lies in the past", "Give one in the future")
         return deadline_ns

@@ -14,6 +14,8 @@ class HubSettings:
 
     deadline_s: Annotated[float, Gt(0)] = 10.0
     """Deadline of a calculation whose caller names none, seconds."""
+    methods_deadline_s: Annotated[float, Gt(0)] = 180.0
+    """The same for a calculation that asks for methods by name: fits, simulations and solvers take their time."""
     max_in_flight: Annotated[int, Ge(1)] = 64
     """Calculations accepted at a time; the next one is refused, not queued."""
     max_batch: Annotated[int, Ge(1)] = 256
