@@ -79,7 +79,7 @@ def tail(losses: np.ndarray, confidence: float) -> tuple[float, float]:
         The sample is empty or holds a value that is not finite.
     """
     _check(losses)
-    size, whole = _tail_size(len(losses), confidence)
+    size, whole = tail_size(len(losses), confidence)
     worst = -np.partition(-losses, min(whole, len(losses) - 1))[: whole + 1]
     worst.sort()
     var = float(worst[0])
@@ -186,7 +186,7 @@ def thin_tail_warning(n: int, confidence: float, horizon_days: int) -> str | Non
     return f"only about {beyond:.1f} independent observations lie beyond the {confidence:g} quantile"
 
 
-def _tail_size(n: int, confidence: float) -> tuple[float, int]:
+def tail_size(n: int, confidence: float) -> tuple[float, int]:
     """(k, floor of k) for the worst k of n observations."""
     size = (1 - confidence) * n
     nearest = round(size)
