@@ -36,8 +36,12 @@ def tail(losses: np.ndarray, confidence: float, scratch: np.ndarray | None = Non
     InvalidMarketData
         The sample is empty or holds a value that is not finite.
     """
-    buffer = np.empty(len(losses)) if scratch is None else scratch
-    var, cvar = tail_of(np.ascontiguousarray(losses, dtype=np.float64), buffer, confidence, NO_GUESS)
+    # A write-protected array is another type to the compiler: copied, so that each kernel is compiled once.
+    sample = np.require(losses, np.float64, ["C_CONTIGUOUS", "WRITEABLE"])
+    buffer = np.empty(len(sample)) if scratch is None else scratch
+    if len(buffer) < len(sample):
+        raise InvalidMarketData("the scratch buffer is shorter than the sample", "Give one of at least its length")
+    var, cvar = tail_of(sample, buffer, confidence, NO_GUESS)
     if math.isnan(var):
         raise InvalidMarketData("the sample is empty or holds a value that is not finite", "Correct the market data")
     return var, cvar
@@ -220,3 +224,8 @@ def warm() -> None:
     var, _ = tail_of(losses, scratch, 0.95, NO_GUESS)
     tail_rows(losses, var, 0.95, np.empty(losses.size, np.int64), scratch)
     tail_inside(losses, 0.95)
+    # Kernels that others call: loaded from the cache, a caller no longer names them.
+    _keep(losses, scratch, 0.0)
+    _sampled_threshold(losses, scratch, 20.0)
+    _from_kept(scratch, losses.size, 20.0, 20)
+    _select(scratch, losses.size, 20)
