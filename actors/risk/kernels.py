@@ -146,10 +146,10 @@ def _sampled_threshold(losses: np.ndarray, scratch: np.ndarray, size: float) -> 
     n = losses.size
     sampled = int(2.0 * n ** (2.0 / 3.0))
     stride = n // sampled
-    taken = 0
-    for i in range(stride // 2, n, stride):
-        scratch[taken] = losses[i]
-        taken += 1
+    first = stride // 2
+    taken = (n - first + stride - 1) // stride
+    for j in range(taken):
+        scratch[j] = losses[first + j * stride]
     share = size / n
     rank = int(taken * share + SPREAD * np.sqrt(taken * share * (1 - share)) + 1)
     if rank >= taken:
