@@ -7,21 +7,38 @@ from hive.messages.reports.correlation import CorrelatedPair, CorrelationReport,
 from hive.messages.reports.liquidity import LiquidityReport, PositionLiquidity
 from hive.messages.reports.portfolio import Allocation, PortfolioReport
 from hive.messages.reports.stress import Scenario, StressReport
-from hive.messages.reports.value_at_risk import DayLoss, ValueAtRiskReport
+from hive.messages.reports.value_at_risk import (
+    BacktestResult,
+    BacktestTest,
+    DayLoss,
+    Decomposition,
+    LimitUse,
+    ModelBacktest,
+    ModelComparison,
+    TrafficLight,
+    ValueAtRiskReport,
+)
 
 Report = ValueAtRiskReport | StressReport | CorrelationReport | LiquidityReport | PortfolioReport
 
 __all__ = [
     "Allocation",
+    "BacktestResult",
+    "BacktestTest",
     "CorrelatedPair",
     "CorrelationReport",
     "DayLoss",
+    "Decomposition",
+    "LimitUse",
     "LiquidityReport",
+    "ModelBacktest",
+    "ModelComparison",
     "PortfolioReport",
     "PositionLiquidity",
     "RegimeChange",
     "Report",
     "Scenario",
     "StressReport",
+    "TrafficLight",
     "ValueAtRiskReport",
 ]
