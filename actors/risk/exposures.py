@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from actors.risk.measures import book_returns
 from cluster.errors import InvalidMarketData
 from hive.messages.portfolio import Book
 
@@ -23,6 +24,26 @@ def moved_columns(book: Book, columns: Mapping[str, int]) -> np.ndarray:
     """
     rates = dict.fromkeys(rate for rate in book.exchange if rate)
     return np.array([columns[symbol] for symbol in (*book.symbols, *rates)])
+
+
+def daily_returns(book: Book, columns: Mapping[str, int], returns: np.ndarray) -> np.ndarray:
+    """Daily returns of any book at constant weights, rebalanced every day; shape (n_observations,).
+
+    Parameters
+    ----------
+    columns : mapping of str to int
+        Column of each symbol the market knows.
+    returns : ndarray of shape (n_observations, n_symbols)
+        Simple returns of those symbols.
+
+    Raises
+    ------
+    InvalidMarketData
+        A return that moves the book is not finite.
+    """
+    if book.linear:
+        return book_returns(returns, np.array([columns[symbol] for symbol in book.symbols]), book.weights)
+    return np.asarray(position_returns(book, returns[:, moved_columns(book, columns)]) @ book.weights)
 
 
 def position_returns(book: Book, moves: np.ndarray) -> np.ndarray:

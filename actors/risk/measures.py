@@ -20,6 +20,8 @@ RANK_TOLERANCE = 1e-9  # absorbs the rounding of (1 - confidence) n where that i
 SMALL_TAIL = 10  # observations beyond VaR below which an estimate is called thin
 CONVENTION_VAR = "lower quantile of the empirical loss distribution"
 CONVENTION_CVAR = "Rockafellar-Uryasev, fractional tail"
+CONVENTION_EVAR = "least upper bound of Chernoff on the loss (Ahmadi-Javid 2012)"
+NEWTON_STEPS = 100  # bound of the search for EVaR's exponent; some ten are taken
 NORMAL = NormalDist()
 Z_INTERVAL = NORMAL.inv_cdf(0.5 + INTERVAL_LEVEL / 2)
 
@@ -87,21 +89,78 @@ def tail(losses: np.ndarray, confidence: float) -> tuple[float, float]:
     return var, (beyond + (size - whole) * var) / size
 
 
+def entropic(losses: np.ndarray, confidence: float, weights: np.ndarray | None = None) -> tuple[float, float]:
+    """(EVaR, exponent) of losses of shape (n,): min over t > 0 of (log E exp(t L) - log(1 - confidence)) / t.
+
+    EVaR is the mean loss under the worst law within relative entropy -log(1 - confidence) of the sample's, so it lies
+    between CVaR and the worst loss. The exponent t solves t K'(t) - K(t) = -log(1 - confidence) for the cumulant
+    function K, by Newton's method inside a bracket; where the worst losses alone are heavy enough it is infinite, and
+    EVaR is the worst loss. Source: Ahmadi-Javid 2012, Entropic value-at-risk.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n,), optional
+        Probabilities that sum to 1; equal ones without it.
+
+    Raises
+    ------
+    InvalidMarketData
+        The sample is empty or holds a value that is not finite.
+    """
+    _check(losses)
+    probabilities = np.full(len(losses), 1 / len(losses)) if weights is None else weights
+    entropy = -math.log1p(-confidence)
+    worst = float(losses.max())
+    below = losses - worst
+    if probabilities[below == 0].sum() >= (1 - confidence) * (1 - RANK_TOLERANCE):
+        return worst, math.inf
+    low, high = 0.0, math.inf
+    mean = float(probabilities @ below)
+    t = math.sqrt(2 * entropy / float(probabilities @ (below - mean) ** 2))
+    for _ in range(NEWTON_STEPS):
+        tilted = probabilities * np.exp(t * below)
+        total = float(tilted.sum())
+        slope = float(tilted @ below) / total
+        excess = t * slope - math.log(total) - entropy
+        low, high = (t, high) if excess < 0 else (low, t)
+        curvature = float(tilted @ (below - slope) ** 2) / total
+        step = t - excess / (t * curvature) if curvature > 0 else math.inf
+        following = step if low < step < high else (2 * t if high == math.inf else (low + high) / 2)
+        if abs(following - t) <= 1e-10 * t:  # EVaR is flat about its minimum: its own error is of the square of this
+            break
+        t = following
+    return worst + (math.log(float(probabilities @ np.exp(t * below))) + entropy) / t, t
+
+
 def historical(daily: np.ndarray, confidence: float, horizon_days: int = 1) -> tuple[Estimate, Estimate]:
-    """VaR and CVaR of the empirical distribution, with intervals.
+    """VaR and CVaR of the empirical distribution, with intervals; for h > 1, of its overlapping h-day windows.
+
+    The windows overlap, so the intervals count n / h of them.
+    """
+    return empirical(
+        -horizon_returns(daily, horizon_days),
+        confidence,
+        label="historical" if horizon_days == 1 else "historical_overlapping",
+        horizon_days=horizon_days,
+        overlap=horizon_days,
+        independent="days",
+    )
+
+
+def empirical(
+    losses: np.ndarray, confidence: float, *, label: str, horizon_days: int, overlap: int, independent: str
+) -> tuple[Estimate, Estimate]:
+    """VaR and CVaR of losses of shape (n,), every ``overlap``-th of which counts as independent.
 
     VaR: distribution-free interval from order statistics (binomial ranks). CVaR: asymptotic normal interval
-    (Manistre & Hancock 2005). Both assume independent observations; for h > 1 the h-day windows overlap, so the
-    intervals count n / h of them.
+    (Manistre & Hancock 2005). ``independent`` names in ``interval_method`` what both take as independent.
     """
-    losses = -horizon_returns(daily, horizon_days)
     var, cvar = tail(losses, confidence)
-    independent = len(losses) / horizon_days
-    lower, upper = _quantile_interval(losses, confidence, independent)
+    count = len(losses) / overlap
+    lower, upper = _quantile_interval(losses, confidence, count)
     beyond = losses[losses >= var]
     spread = float(beyond.var(ddof=1)) if len(beyond) > 1 else 0.0
-    error = math.sqrt((spread + confidence * (cvar - var) ** 2) / (independent * (1 - confidence)))
-    label = "historical" if horizon_days == 1 else "historical_overlapping"
+    error = math.sqrt((spread + confidence * (cvar - var) ** 2) / (count * (1 - confidence)))
     half = Z_INTERVAL * error if len(beyond) > 1 else None
 
     def estimate(
@@ -121,13 +180,59 @@ def historical(daily: np.ndarray, confidence: float, horizon_days: int = 1) -> t
             horizon_days=horizon_days,
         )
 
-    ranks = "order statistics, independent days" + ("" if upper is not None else "; no upper bound: too few")
-    normal = "asymptotic normal, independent days" if half is not None else "none: too few observations"
+    ranks = f"order statistics, independent {independent}" + ("" if upper is not None else "; no upper bound: too few")
+    normal = f"asymptotic normal, independent {independent}" if half is not None else "none: too few observations"
     around = (None, None) if half is None else (cvar - half, cvar + half)
     return (
         estimate("var", var, CONVENTION_VAR, (lower, upper), ranks),
         estimate("cvar", cvar, CONVENTION_CVAR, around, normal),
     )
+
+
+def historical_entropic(daily: np.ndarray, confidence: float, horizon_days: int = 1) -> Estimate:
+    """EVaR of the empirical distribution, of overlapping windows for h > 1 (:func:`empirical_entropic`)."""
+    return empirical_entropic(
+        -horizon_returns(daily, horizon_days),
+        confidence,
+        label="historical" if horizon_days == 1 else "historical_overlapping",
+        horizon_days=horizon_days,
+        overlap=horizon_days,
+        independent="days",
+    )
+
+
+def empirical_entropic(
+    losses: np.ndarray, confidence: float, *, label: str, horizon_days: int, overlap: int, independent: str
+) -> Estimate:
+    """EVaR of losses of shape (n,), every ``overlap``-th independent; interval by the delta method.
+
+    By the envelope theorem a loss L moves EVaR by (exp(t L) / E exp(t L) - 1) / t. A few losses carry most of that
+    weight, so the interval is wide, and none is given where the worst loss carries it all.
+    """
+    value, exponent = entropic(losses, confidence)
+    half = None
+    if math.isfinite(exponent):
+        half = Z_INTERVAL * float(entropic_influence(losses, exponent).std()) / math.sqrt(len(losses) / overlap)
+    return Estimate(
+        measure="evar",
+        value=value,
+        unit="fraction",
+        method_label=label,
+        convention=CONVENTION_EVAR,
+        samples=len(losses),
+        lower=None if half is None else value - half,
+        upper=None if half is None else value + half,
+        interval_method="none: the worst loss alone" if half is None else f"delta method, independent {independent}",
+        confidence=confidence,
+        horizon_days=horizon_days,
+    )
+
+
+def entropic_influence(losses: np.ndarray, exponent: float, weights: np.ndarray | None = None) -> np.ndarray:
+    """How far each loss moves EVaR, times the sample size: (exp(t L) / E exp(t L) - 1) / t, shape (n,)."""
+    tilted = np.exp(exponent * (losses - losses.max()))
+    mean = float(tilted.mean() if weights is None else weights @ tilted)
+    return np.asarray((tilted / mean - 1) / exponent)
 
 
 def gaussian(daily: np.ndarray, confidence: float, horizon_days: int = 1) -> tuple[Estimate, Estimate]:
@@ -136,10 +241,19 @@ def gaussian(daily: np.ndarray, confidence: float, horizon_days: int = 1) -> tup
     VaR = z s sqrt(h) - m h and CVaR = s sqrt(h) phi(z) / (1 - confidence) - m h, floored at zero; intervals by the
     delta method with var(m) = s^2 / n and var(s) = s^2 / 2n.
     """
+    var, cvar, _ = gaussian_measures(daily, confidence, horizon_days)
+    return var, cvar
+
+
+def gaussian_measures(
+    daily: np.ndarray, confidence: float, horizon_days: int = 1
+) -> tuple[Estimate, Estimate, Estimate]:
+    """VaR and CVaR as :func:`gaussian`, and EVaR = s sqrt(h) sqrt(-2 log(1 - confidence)) - m h."""
     deviation, mean, n = _standard_deviation(daily), float(daily.mean()), len(daily)
     z = NORMAL.inv_cdf(confidence)
     estimates = []
-    for measure, factor in (("var", z), ("cvar", NORMAL.pdf(z) / (1 - confidence))):
+    factors = {"var": z, "cvar": NORMAL.pdf(z) / (1 - confidence), "evar": math.sqrt(-2 * math.log1p(-confidence))}
+    for measure, factor in factors.items():
         unfloored = factor * deviation * math.sqrt(horizon_days) - mean * horizon_days
         error = deviation * math.sqrt(horizon_days**2 / n + factor**2 * horizon_days / (2 * n))
         estimates.append(
@@ -157,7 +271,7 @@ def gaussian(daily: np.ndarray, confidence: float, horizon_days: int = 1) -> tup
                 horizon_days=horizon_days,
             )
         )
-    return estimates[0], estimates[1]
+    return estimates[0], estimates[1], estimates[2]
 
 
 def volatility(daily: np.ndarray) -> Estimate:
