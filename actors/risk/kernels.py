@@ -57,7 +57,7 @@ def tail_of(losses: np.ndarray, scratch: np.ndarray, confidence: float, guess: f
     n = losses.size
     if n == 0:
         return np.nan, np.nan
-    size, whole = _tail_size(n, confidence)
+    size, whole = counted_tail(n, confidence)
     threshold = guess
     if np.isnan(threshold):
         threshold = _sampled_threshold(losses, scratch, size) if n >= SAMPLED_FROM else -np.inf
@@ -67,7 +67,7 @@ def tail_of(losses: np.ndarray, scratch: np.ndarray, confidence: float, guess: f
     if kept <= whole:
         scratch[:n] = losses
         kept = n
-    return _from_kept(scratch, kept, size, whole)
+    return tail_of_kept(scratch, kept, size, whole)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
@@ -79,8 +79,8 @@ def tail_inside(losses: np.ndarray, confidence: float) -> tuple[float, float]:
         finite += abs(losses[i]) < np.inf
     if n == 0 or finite < n:
         return np.nan, np.nan
-    size, whole = _tail_size(n, confidence)
-    return _from_kept(losses, n, size, whole)
+    size, whole = counted_tail(n, confidence)
+    return tail_of_kept(losses, n, size, whole)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
@@ -91,7 +91,7 @@ def tail_rows(losses: np.ndarray, var: float, confidence: float, rows: np.ndarra
     and the weighted losses to CVaR, so any column averaged by them is its part of CVaR. Both buffers hold n values.
     """
     n = losses.size
-    size, _ = _tail_size(n, confidence)
+    size, _ = counted_tail(n, confidence)
     found = 0
     beyond = 0
     for i in range(n):
@@ -116,8 +116,8 @@ def tail_rows_plain(losses: np.ndarray, var: float, confidence: float) -> tuple[
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, inline="always")
-def _tail_size(n, confidence):  # type: ignore[no-untyped-def]
-    """:func:`actors.risk.measures.tail_size`, compiled."""
+def counted_tail(n, confidence):  # type: ignore[no-untyped-def]
+    """(k, floor of k) for the worst k of n losses: :func:`actors.risk.measures.tail_size`, compiled."""
     size = (1 - confidence) * n
     nearest = np.floor(size + 0.5)
     if abs(size - nearest) < RANK_TOLERANCE * max(1, n):
@@ -154,13 +154,13 @@ def _sampled_threshold(losses: np.ndarray, scratch: np.ndarray, size: float) -> 
     rank = int(taken * share + SPREAD * np.sqrt(taken * share * (1 - share)) + 1)
     if rank >= taken:
         return -np.inf
-    return float(_select(scratch, taken, rank))
+    return float(select_largest(scratch, taken, rank))
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
-def _from_kept(kept: np.ndarray, count: int, size: float, whole: int) -> tuple[float, float]:
+def tail_of_kept(kept: np.ndarray, count: int, size: float, whole: int) -> tuple[float, float]:
     """(VaR, CVaR) from the largest losses of a sample, in any order; ``kept`` is reordered."""
-    var = _select(kept, count, whole)
+    var = select_largest(kept, count, whole)
     beyond = 0.0
     for i in range(whole):
         beyond += kept[i]
@@ -168,7 +168,7 @@ def _from_kept(kept: np.ndarray, count: int, size: float, whole: int) -> tuple[f
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
-def _select(a: np.ndarray, count: int, k: int) -> float:
+def select_largest(a: np.ndarray, count: int, k: int) -> float:
     """The (k + 1)-th largest of a[:count], which is put at place k with the k larger ones before it.
 
     Lomuto's partition without a branch: larger than the pivot first; where the place lies behind those, the pivot's
@@ -227,5 +227,5 @@ def warm() -> None:
     # Kernels that others call: loaded from the cache, a caller no longer names them.
     _keep(losses, scratch, 0.0)
     _sampled_threshold(losses, scratch, 20.0)
-    _from_kept(scratch, losses.size, 20.0, 20)
-    _select(scratch, losses.size, 20)
+    tail_of_kept(scratch, losses.size, 20.0, 20)
+    select_largest(scratch, losses.size, 20)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from actors.risk.covariance import ledoit_wolf, mean_pair
-from actors.risk.measures import gaussian, historical, volatility
+from actors.risk.measures import gaussian, historical, historical_entropic, volatility
 from actors.risk.portfolio.allocation import minimum_variance
 from actors.risk.stress import scenarios
 from actors.risk.value_at_risk import estimators
@@ -50,7 +50,7 @@ def _correlation_from_first_date(year):
 def _worst_day(date):
     def run(snapshot, book):
         settings = ValueAtRiskSettings(worst_days=len(WORST_DAYS))
-        report, _ = estimators.estimate(estimators.rebuild(snapshot, settings), book, Parameters(), settings)
+        report, *_ = estimators.estimate(estimators.rebuild(snapshot, settings), book, Parameters(), settings)
         assert [day.date for day in report.worst_days] == list(WORST_DAYS)
         return next(day.loss for day in report.worst_days if day.date == date)
 
@@ -66,6 +66,7 @@ def _min_variance(snapshot, book):
 CHECKS = {
     **{f"var_{c:.0f}": _tail(historical, 0, c / 100) for c in (95, 99)},
     **{f"cvar_{c:.0f}": _tail(historical, 1, c / 100) for c in (95, 99)},
+    "evar_95": lambda snapshot, book: historical_entropic(snapshot.returns @ book.weights, 0.95).value,
     **{f"gaussian_var_{c:.0f}": _tail(gaussian, 0, c / 100) for c in (95, 99)},
     **{f"gaussian_cvar_{c:.0f}": _tail(gaussian, 1, c / 100) for c in (95, 99)},
     "volatility": lambda snapshot, book: volatility(snapshot.returns @ book.weights).value,

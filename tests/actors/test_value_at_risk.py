@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from actors.risk.measures import gaussian, historical
+from actors.risk.measures import gaussian_measures, historical, historical_entropic
 from actors.risk.value_at_risk import estimators
 from actors.risk.value_at_risk.settings import ValueAtRiskSettings
 from cluster.errors import InvalidMarketData
@@ -14,15 +14,19 @@ from hive.messages.calculation import Parameters
 
 def _estimate(snapshot, held, parameters=None, **fields):
     settings = ValueAtRiskSettings(**fields)
-    return estimators.estimate(estimators.rebuild(snapshot, settings), held, parameters or Parameters(), settings)
+    return estimators.estimate(estimators.rebuild(snapshot, settings), held, parameters or Parameters(), settings)[:2]
 
 
 @pytest.mark.parametrize(("window_days", "used"), [(0, 8312), (500, 500), (10_000, 8312)])
 def test_report_rests_on_the_newest_days_of_the_window(snapshot, equal_book, equal_returns, window_days, used):
     report, _ = _estimate(snapshot, equal_book, window_days=window_days)
     assert {found.samples for found in report.estimates} == {used}
-    expected = [m(equal_returns[-used:], c) for m in (historical, gaussian) for c in (0.95, 0.99)]
-    for found, wanted in zip(report.estimates, [estimate for pair in expected for estimate in pair], strict=True):
+    recent = equal_returns[-used:]
+    expected = [
+        *(e for c in (0.95, 0.99) for e in (*historical(recent, c), historical_entropic(recent, c))),
+        *(e for c in (0.95, 0.99) for e in gaussian_measures(recent, c)),
+    ]
+    for found, wanted in zip(report.estimates, expected, strict=True):
         assert (found.measure, found.method_label, found.confidence) == (
             wanted.measure,
             wanted.method_label,

@@ -1,17 +1,37 @@
-"""VaR and CVaR of a book, historical and Gaussian, by the measures of ``actors.risk.measures``."""
+"""What the value-at-risk agent answers: tail measures by the methods asked, who carries them, and the limits."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from actors.risk.measures import book_returns, gaussian, historical, horizon_returns, thin_tail_warning
+from actors.risk.exposures import daily_returns
+from actors.risk.measures import horizon_returns, thin_tail_warning
+from actors.risk.value_at_risk import empirical, filtered, parametric, peaks
+from actors.risk.value_at_risk.contributions import decompose
+from actors.risk.value_at_risk.limits import check_limits
+from actors.risk.value_at_risk.outcome import Outcome
 from actors.risk.value_at_risk.settings import ValueAtRiskSettings
+from cluster.errors import InvalidMarketData
 from hive.market.snapshot import MarketSnapshot
-from hive.messages.calculation import Parameters
+from hive.messages.calculation import Parameters, Role, methods_for
+from hive.messages.estimate import Estimate
 from hive.messages.portfolio import Book
 from hive.messages.reports import DayLoss, ValueAtRiskReport
+
+Method = Callable[[np.ndarray, Parameters, ValueAtRiskSettings], Outcome]
+BY_DAYS: dict[str, Method] = {
+    "historical": empirical.plain,
+    "age_weighted": empirical.age_weighted,
+    "filtered_historical": filtered.filtered_historical,
+    "gaussian": parametric.gaussian,
+    "cornish_fisher": parametric.cornish_fisher,
+    "student_t": parametric.student_t,
+    "gpd": peaks.gpd,
+}
+"""Methods that need nothing but the book's daily returns."""
 
 
 @dataclass(frozen=True)
@@ -35,24 +55,50 @@ def rebuild(snapshot: MarketSnapshot, settings: ValueAtRiskSettings) -> Windows:
 
 def estimate(
     state: Windows, book: Book, parameters: Parameters, settings: ValueAtRiskSettings
-) -> tuple[ValueAtRiskReport, tuple[str, ...]]:
-    """VaR and CVaR by both methods at every confidence asked, and warnings where the tail is thin."""
-    columns = np.array([state.columns[symbol] for symbol in book.symbols])
-    daily = book_returns(state.returns, columns, book.weights)
+) -> tuple[ValueAtRiskReport, tuple[str, ...], tuple[str, ...]]:
+    """(report, warnings, fallbacks) of one book.
+
+    Every method asked answers, or says in a warning why it cannot on this data; the others answer all the same.
+
+    Raises
+    ------
+    InvalidMarketData
+        The book's returns are not finite, or no method has a figure to give.
+    """
+    daily = daily_returns(book, state.columns, state.returns)
     horizon = parameters.horizon_days
-    estimates = tuple(
-        found
-        for method in (historical, gaussian)
-        for confidence in parameters.confidences
-        for found in method(daily, confidence, horizon)
-    )
     observations = len(horizon_returns(daily, horizon))
+    methods = methods_for(Role.VALUE_AT_RISK, parameters.methods, settings.methods)
     warnings = [thin_tail_warning(observations, confidence, horizon) for confidence in parameters.confidences]
     if horizon > 1:
         warnings.append(f"the {horizon}-day windows overlap: intervals count one in {horizon} of them as independent")
+    estimates: list[Estimate] = []
+    fallbacks: list[str] = []
+    for method in methods:
+        if method not in BY_DAYS:
+            warnings.append(f"{method}: this agent has not learnt it")
+            continue
+        try:
+            outcome = BY_DAYS[method](daily, parameters, settings)
+        except InvalidMarketData as error:
+            warnings.append(f"{method}: {error}")
+            continue
+        estimates += outcome.estimates
+        warnings += outcome.warnings
+        fallbacks += outcome.fallbacks
+    if not estimates:
+        raise InvalidMarketData(
+            "no method has a figure to give: " + "; ".join(warning for warning in warnings if warning),
+            "Give more history, or name other methods",
+        )
+    uses, breaches = check_limits(book, daily, settings)
     worst = np.argsort(daily)[: settings.worst_days]
     report = ValueAtRiskReport(
-        estimates=estimates,
+        estimates=tuple(estimates),
         worst_days=tuple(DayLoss(str(state.dates[day]), float(-daily[day])) for day in worst),
+        symbols=book.symbols,
+        decompositions=decompose(book, state.columns, state.returns, parameters.confidences, methods, settings),
+        limits=uses,
+        breaches=breaches,
     )
-    return report, tuple(warning for warning in warnings if warning is not None)
+    return report, tuple(warning for warning in warnings if warning is not None), tuple(fallbacks)
