@@ -87,3 +87,15 @@ def test_loss_that_is_not_finite_is_refused_wherever_it_stands(n, bad, place):
 def test_empty_sample_is_refused():
     with pytest.raises(InvalidMarketData):
         kernels.tail(np.empty(0), 0.95)
+
+
+@settings(max_examples=100, deadline=None)
+@given(losses=samples(max_size=300), rank=st.floats(0, 1))
+def test_losses_are_kept_in_order_by_registers_as_one_by_one(losses, rank):
+    threshold = float(np.quantile(losses, rank))
+    by_register, one_by_one = np.empty(len(losses)), np.empty(len(losses))
+    found = kernels._keep(losses, by_register, threshold)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "WIDE", False)
+        assert found == kernels._keep.py_func(losses, one_by_one, threshold)
+    np.testing.assert_array_equal(by_register[: found[0]], one_by_one[: found[0]])

@@ -26,7 +26,6 @@ from hive.market.snapshot import MarketSnapshot
 from hive.messages.portfolio import Book
 from hive.messages.reports import BacktestResult, ModelBacktest, ModelComparison
 
-METHODS = (*("historical", "age_weighted", "filtered_historical", "gaussian", "cornish_fisher", "student_t", "gpd"),)
 MIN_WINDOW = 30  # days below which no forecast is worth testing
 CHUNK = 4_000_000  # values of sliding windows worked on at a time
 
