@@ -76,8 +76,11 @@ def uniforms(method: Method, n: int, inputs: int, seed: int | np.random.SeedSequ
     return np.asarray(np.clip(points, EDGE, 1.0 - EDGE))
 
 
-def factor_of(covariance: np.ndarray, kind: Factor = "pca") -> np.ndarray:
+def factor_of(covariance: np.ndarray, kind: Factor = "pca", direction: np.ndarray | None = None) -> np.ndarray:
     """A matrix F, shape (n, n), with F F' = ``covariance``: principal components in falling order, or Cholesky's.
+
+    With a ``direction``, shape (n,), F is turned so that the first normal alone moves direction'x: what a sampling
+    method does well in its first input, it then does for that combination of moves.
 
     Raises
     ------
@@ -88,6 +91,8 @@ def factor_of(covariance: np.ndarray, kind: Factor = "pca") -> np.ndarray:
         raise InvalidMarketData("the covariance is no finite square matrix", "Correct the market data")
     if not np.allclose(covariance, covariance.T, rtol=1e-9, atol=0.0):
         raise InvalidMarketData("the covariance is not symmetric", "Correct the market data")
+    if direction is not None:
+        return _turned(factor_of(covariance, kind), direction)
     if kind == "cholesky":
         try:
             return np.asarray(np.linalg.cholesky(covariance))
@@ -99,6 +104,18 @@ def factor_of(covariance: np.ndarray, kind: Factor = "pca") -> np.ndarray:
             f"the covariance has the negative eigenvalue {values[0]:.2e}", "Repair it to the nearest one that has none"
         )
     return np.asarray(vectors[:, ::-1] * np.sqrt(np.clip(values[::-1], 0.0, None)))
+
+
+def _turned(root: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """``root`` times the reflection (Householder) that takes the first axis to root' direction."""
+    along = root.T @ direction
+    length = float(np.linalg.norm(along))
+    if not length > 0:
+        return root
+    normal = along / length
+    normal[0] -= 1.0
+    square = float(normal @ normal)
+    return root if square == 0 else np.asarray(root - np.outer(root @ normal, normal) * (2.0 / square))
 
 
 @dataclass(frozen=True)
@@ -114,6 +131,8 @@ class Gaussian:
     mean: np.ndarray
     covariance: np.ndarray
     factor: Factor = field(default="pca", kw_only=True)
+    direction: np.ndarray | None = field(default=None, kw_only=True)
+    """Combination of moves that the first normal shall carry alone, shape (n,)."""
 
     @property
     def dimension(self) -> int:
@@ -128,7 +147,7 @@ class Gaussian:
     @cached_property
     def root(self) -> np.ndarray:
         """F with F F' = covariance, shape (n, n)."""
-        return factor_of(self.covariance, self.factor)
+        return factor_of(self.covariance, self.factor, self.direction)
 
     def transform(self, uniforms: np.ndarray) -> np.ndarray:
         """Moves, shape (n_samples, n)."""
@@ -151,6 +170,8 @@ class StudentT:
     covariance: np.ndarray
     degrees: float
     factor: Factor = field(default="pca", kw_only=True)
+    direction: np.ndarray | None = field(default=None, kw_only=True)
+    """Combination of moves that the first normal shall carry alone, shape (n,)."""
 
     def __post_init__(self) -> None:
         if not self.degrees > 2:
@@ -169,7 +190,9 @@ class StudentT:
     @cached_property
     def root(self) -> np.ndarray:
         """F with F F' = scale matrix, shape (n, n)."""
-        return np.asarray(factor_of(self.covariance, self.factor) * np.sqrt((self.degrees - 2) / self.degrees))
+        return np.asarray(
+            factor_of(self.covariance, self.factor, self.direction) * np.sqrt((self.degrees - 2) / self.degrees)
+        )
 
     def transform(self, uniforms: np.ndarray) -> np.ndarray:
         """Moves, shape (n_samples, n)."""
@@ -206,6 +229,8 @@ class JumpDiffusion:
     jump_mean: np.ndarray
     jump_deviation: np.ndarray
     factor: Factor = field(default="pca", kw_only=True)
+    direction: np.ndarray | None = field(default=None, kw_only=True)
+    """Combination of moves that the first normal shall carry alone, shape (n,)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.intensity < 100:
@@ -226,7 +251,7 @@ class JumpDiffusion:
     @cached_property
     def root(self) -> np.ndarray:
         """F with F F' = covariance of the diffusion, shape (n, n)."""
-        return factor_of(self.covariance, self.factor)
+        return factor_of(self.covariance, self.factor, self.direction)
 
     @property
     def log_mean(self) -> np.ndarray:

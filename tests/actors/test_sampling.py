@@ -64,6 +64,16 @@ def test_factor_squares_to_the_covariance(kind):
     assert root @ root.T == pytest.approx(COVARIANCE, rel=1e-12, abs=1e-18)
 
 
+@pytest.mark.parametrize("kind", ["pca", "cholesky"])
+def test_turned_factor_moves_the_direction_by_its_first_normal_alone(kind):
+    direction = np.array([0.5, -2.0, 1.0])
+    root = factor_of(COVARIANCE, kind, direction)
+    assert root @ root.T == pytest.approx(COVARIANCE, rel=1e-12, abs=1e-18)
+    along = root.T @ direction
+    assert along[0] == pytest.approx(np.sqrt(direction @ COVARIANCE @ direction))
+    assert along[1:] == pytest.approx([0.0, 0.0], abs=1e-15)
+
+
 def test_principal_factor_puts_the_largest_component_first():
     scale = (factor_of(COVARIANCE) ** 2).sum(axis=0)
     assert (np.diff(scale) < 0).all()
