@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from actors.risk.exposures import moved_columns, position_returns
-from actors.risk.kernels import tail, tail_rows_plain
+from actors.risk.kernels import tail_rows_plain
 from actors.risk.measures import NORMAL
+from actors.risk.value_at_risk.resident import HistoricalTail
 from actors.risk.value_at_risk.settings import ValueAtRiskSettings
 from cluster.errors import InvalidMarketData
 from hive.messages.portfolio import Book
@@ -35,7 +36,7 @@ def decompose(
     known = [method for method in methods if method in ("historical", "gaussian")]
     if not known:
         return ()
-    positions = position_returns(book, returns[:, moved_columns(book, columns)])
+    positions = np.asfortranarray(position_returns(book, returns[:, moved_columns(book, columns)]))
     found = []
     for method in known:
         for confidence in confidences:
@@ -60,10 +61,10 @@ def historical_decomposition(
     positions : ndarray of shape (n_observations, n_positions)
         Returns of the positions.
     """
-    weights = book.weights
-    losses = -(positions @ weights)
-    scratch = np.empty(len(losses))
-    var, cvar = tail(losses, confidence, scratch)
+    weights = np.array(book.weights)
+    state = HistoricalTail(positions, confidence)
+    var, cvar = state.measure(weights)
+    losses, apart = state.losses, state.without_each(weights)
     rows, shares = tail_rows_plain(losses, var, confidence)
     beyond = -positions[rows]
     marginal_cvar = shares @ beyond
@@ -73,10 +74,6 @@ def historical_decomposition(
     else:
         at_var = losses == var
         marginal_var, convention = -positions[at_var].mean(axis=0), "losses of the day that is VaR"
-    without = [
-        tail(losses + weight * column, confidence, scratch) for weight, column in zip(weights, positions.T, strict=True)
-    ]
-    apart = np.array(without).reshape(-1, 2)
     return _decomposition(
         book,
         "historical",
