@@ -99,3 +99,11 @@ def test_losses_are_kept_in_order_by_registers_as_one_by_one(losses, rank):
         patch.setattr(kernels, "WIDE", False)
         assert found == kernels._keep.py_func(losses, one_by_one, threshold)
     np.testing.assert_array_equal(by_register[: found[0]], one_by_one[: found[0]])
+
+
+@pytest.mark.parametrize("n", [192, 1000, 20_000])
+def test_sample_of_nothing_but_nan_is_refused_and_ends(n):
+    losses = np.full(n, math.nan)
+    assert math.isnan(kernels.tail_of(losses, np.empty(n), 0.95, kernels.NO_GUESS)[0])
+    with pytest.raises(InvalidMarketData):
+        kernels.tail(losses, 0.99)
