@@ -40,8 +40,8 @@ def uniforms(method: Method, n: int, inputs: int, seed: int | np.random.SeedSequ
     """``n`` points of the open unit cube, shape (n, inputs).
 
     ``plain`` is independent; ``antithetic`` adds to every point of its first half the point 1 - u; ``stratified`` is a
-    Latin hypercube (one point in each of n equal strata of every input); ``sobol`` is a Sobol net with Owen's
-    scrambling, whose randomisations are independent between seeds.
+    Latin hypercube (one point in each of n equal strata of every input); ``sobol`` is a Sobol net under a
+    random linear scramble and digital shift (Matousek 1998), randomised anew by every seed.
 
     Raises
     ------
