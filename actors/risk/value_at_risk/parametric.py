@@ -19,6 +19,7 @@ from hive.messages.estimate import Estimate
 MIN_DAYS = 30  # below which third and fourth moments, or degrees of freedom, are noise
 DEGREES = (1.05, 200.0)  # searched: below, the mean loss is next to infinite; above, a t is next to normal
 WITHOUT_EVAR = "{}: EVaR is not defined, {}"
+STILL = 1e-12  # range of a series over its size, up to which only rounding moves it
 STEP = 1e-4  # of finite differences, in the logarithms of scale and degrees and in scales of location
 
 
@@ -80,8 +81,6 @@ def moments(daily: np.ndarray) -> tuple[float, float, float, float]:
     centred = daily - mean
     squares = centred * centred
     second = float(squares.mean())
-    if second <= 0:
-        raise InvalidMarketData("a series that does not move has no skewness", "Leave it out")
     third, fourth = float((squares * centred).mean()), float((squares * squares).mean())
     return mean, math.sqrt(second), third / second**1.5, fourth / second**2 - 3
 
@@ -160,8 +159,6 @@ def fit_student_t(daily: np.ndarray, start: StudentT | None = None) -> StudentT:
 
     _enough(daily)
     centre, spread = float(np.median(daily)), float(daily.std())
-    if not spread > 0:
-        raise InvalidMarketData("a series that does not move has no Student-t", "Leave it out")
     sample = (daily - centre) / spread  # of order one, for the optimiser
     first = (
         np.array([0.0, math.log(0.7), math.log(4.0)])
@@ -271,3 +268,5 @@ def _enough(daily: np.ndarray) -> None:
             f"{len(daily)} days, or days that are not finite, are not enough to fit a shape to",
             f"Give at least {MIN_DAYS} finite daily returns",
         )
+    if np.ptp(daily) <= STILL * np.abs(daily).max():
+        raise InvalidMarketData("a series that does not move has no shape to fit", "Leave it out")

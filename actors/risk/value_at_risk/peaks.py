@@ -111,11 +111,11 @@ def fit_pareto(losses: np.ndarray, tail_share: float) -> Pareto:
     peaks = losses[losses > threshold] - threshold
     if len(peaks) < MIN_PEAKS or np.ptp(peaks) <= 1e-12 * peaks.max():
         raise InvalidMarketData("the losses beyond the threshold are ties", "Choose another share, or leave it out")
-    mean = float(peaks.mean())
-    y = peaks / mean
+    median = float(np.median(peaks))
+    y = peaks / median
     shape, likelihood, theta = _best_shape(y)
-    scale = (shape / theta if abs(shape) > NEARLY_ZERO else 1.0) * mean
-    return Pareto(threshold, shape, scale, likelihood - len(y) * math.log(mean), peaks, len(peaks) / n)
+    scale = _scale_of(shape, theta, y) * median
+    return Pareto(threshold, shape, scale, likelihood - len(y) * math.log(median), peaks, len(peaks) / n)
 
 
 def profile_interval(fit: Pareto, measure: str, confidence: float, overlap: int = 1) -> Interval:
@@ -159,17 +159,17 @@ def _crossing(drop: Callable[[float], float], inside: float, outwards: Callable[
 
 
 def _best_shape(y: np.ndarray) -> tuple[float, float, float]:
-    """(xi, log likelihood, theta) of peaks with mean 1."""
+    """(xi, log likelihood, theta) of peaks with median 1, for which theta is about 2^xi - 1."""
 
     def likelihood(theta: float) -> float:
         shape = float(np.log1p(theta * y).mean())
         if not SHAPES[0] <= shape <= SHAPES[1]:
             return -math.inf
-        return _log_likelihood(y, shape, shape / theta if abs(shape) > NEARLY_ZERO else 1.0)
+        return _log_likelihood(y, shape, _scale_of(shape, theta, y))
 
     lowest = -1 / float(y.max()) * (1 - 1e-9)
-    # Theta runs from just above -1 / max to large values: a grid finer towards zero, then a search beside its best.
-    grid = np.concatenate([lowest * np.linspace(1, 0.02, GRID // 2), np.geomspace(1e-3, 50, GRID)])
+    # Theta runs from just above -1 / max to beyond what the largest xi asks: a grid, then a search beside its best.
+    grid = np.concatenate([lowest * np.linspace(1, 0.02, GRID // 2), np.geomspace(1e-3, 2 * 2 ** SHAPES[1], GRID)])
     values = [likelihood(theta) for theta in grid]
     place = int(np.argmax(values))
     low, high = grid[max(place - 1, 0)], grid[min(place + 1, len(grid) - 1)]
@@ -177,6 +177,11 @@ def _best_shape(y: np.ndarray) -> tuple[float, float, float]:
     if likelihood(theta) < values[place]:
         theta = float(grid[place])
     return float(np.log1p(theta * y).mean()), likelihood(theta), theta
+
+
+def _scale_of(shape: float, theta: float, y: np.ndarray) -> float:
+    """beta = xi / theta, and the mean of the peaks where both vanish."""
+    return shape / theta if abs(shape) > NEARLY_ZERO else float(y.mean())
 
 
 def _highest(function: Callable[[float], float], low: float, high: float, *, near: float) -> float:
