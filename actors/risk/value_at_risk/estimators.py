@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from actors.risk.exposures import daily_returns
+from actors.risk.exposures import daily_returns, moved_columns
 from actors.risk.measures import horizon_returns, thin_tail_warning
-from actors.risk.value_at_risk import empirical, filtered, parametric, peaks
+from actors.risk.value_at_risk import amplitude, empirical, filtered, monte_carlo, parametric, peaks
 from actors.risk.value_at_risk.contributions import decompose
 from actors.risk.value_at_risk.limits import check_limits
 from actors.risk.value_at_risk.outcome import Outcome
 from actors.risk.value_at_risk.settings import ValueAtRiskSettings
-from cluster.errors import InvalidMarketData
+from cluster.errors import InvalidMarketData, InvalidRequest
 from hive.market.snapshot import MarketSnapshot
 from hive.messages.calculation import Parameters, Role, methods_for
 from hive.messages.estimate import Estimate
@@ -30,6 +30,7 @@ BY_DAYS: dict[str, Method] = {
     "cornish_fisher": parametric.cornish_fisher,
     "student_t": parametric.student_t,
     "gpd": peaks.gpd,
+    "mlae_sim": amplitude.estimate,
 }
 """Methods that need nothing but the book's daily returns."""
 
@@ -75,12 +76,13 @@ def estimate(
     estimates: list[Estimate] = []
     fallbacks: list[str] = []
     for method in methods:
-        if method not in BY_DAYS:
-            warnings.append(f"{method}: this agent has not learnt it")
-            continue
         try:
-            outcome = BY_DAYS[method](daily, parameters, settings)
-        except InvalidMarketData as error:
+            if method in monte_carlo.METHODS:
+                moves = state.returns[:, moved_columns(book, state.columns)]
+                outcome = monte_carlo.estimate(book, moves, method, parameters, settings)
+            else:
+                outcome = BY_DAYS[method](daily, parameters, settings)
+        except (InvalidMarketData, InvalidRequest) as error:
             warnings.append(f"{method}: {error}")
             continue
         estimates += outcome.estimates

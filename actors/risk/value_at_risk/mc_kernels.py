@@ -2,8 +2,8 @@
 
 The generator is SplitMix64 (Steele, Lea & Flood 2014) read by counter: the normals of row r depend on the seed and r
 alone. So the rows of the tail are drawn a second time for their contributions, instead of keeping all the moves. Rows
-are worked on in blocks whose innermost loops run over rows, so that the compiler makes vector code of them; logarithm and
-sine are polynomials without branches, right to about 1e-11.
+are worked on in blocks whose innermost loops run over rows, so that the compiler makes vector code of them; logarithm
+and sine are polynomials without branches, right to about 1e-11.
 """
 
 from __future__ import annotations

@@ -35,6 +35,14 @@ class ValueAtRiskSettings:
     """Components of historical VaR: losses of the one day that is VaR, or a kernel average of the days around it."""
     bandwidth: Annotated[float, Gt(0)] = 0.1
     """Half width of that kernel, in standard deviations of the book's loss."""
+    mc_samples: Annotated[int, Interval(ge=256, le=2**24)] = 16_384
+    """Samples of a simulation, over all its replications."""
+    mc_replications: Annotated[int, Interval(ge=2, le=1000)] = 8
+    """Independent randomisations of a simulation whose interval comes by replication."""
+    mc_model: Literal["student_t", "gaussian"] = "student_t"
+    """Law of the simulated moves."""
+    qubits: Annotated[int, Interval(ge=2, le=16)] = 8
+    """Qubits of the simulated amplitude estimation: its losses lie on 2^qubits points."""
     var_limit: Annotated[float, Gt(0)] = 0.02
     """Limit of one-day 95 % VaR of a book that states none, a fraction of value."""
     cvar_limit: Annotated[float, Gt(0)] = 0.03
