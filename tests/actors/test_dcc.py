@@ -125,12 +125,12 @@ def test_sensitivities_equal_finite_differences(four, reach):
 
 def test_fit_equals_an_independent_maximisation(four):
     """Loops, scipy's densities and a search that knows no derivative, from another start."""
-    shocks = four[:300]
+    shocks = four[:200]
     found = scipy.optimize.minimize(
         lambda p: -reference_log_likelihood(shocks, *p) if p.min() >= 0 and p.sum() < 1 else np.inf,
         [0.1, 0.7],
         method="Nelder-Mead",
-        options={"xatol": 1e-4, "fatol": 1e-5, "maxfev": 100},
+        options={"xatol": 1e-4, "fatol": 1e-5, "maxfev": 70},
     )
     fit = dcc.fit_dcc(shocks)
     assert fit.log_likelihood >= -found.fun - 1e-6
@@ -183,7 +183,7 @@ def test_truth_is_recovered_from_a_long_simulation(likelihood):
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
     """With GARCH margins that are estimated too; 200 runs of both likelihoods had 93 to 95 % coverage."""
     inside, widths, found = [], [], []
-    for seed in range(40):
+    for seed in range(30):
         rng = np.random.default_rng(seed)
         z = simulate(rng, 1200, equal_correlation(2, 0.5), 0.05, 0.9)
         h, returns = np.full(2, 1e-4), []
@@ -196,7 +196,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
             inside.append(fit.a_bounds[0] <= 0.05 <= fit.a_bounds[1])
             widths.append(fit.a_bounds[1] - fit.a_bounds[0])
             found.append(fit.a)
-    assert len(inside) >= 36
+    assert len(inside) >= 27
     assert np.mean(inside) >= 0.85
     assert np.median(widths) == pytest.approx(2 * 1.96 * np.std(found), rel=0.4)
 

@@ -162,7 +162,7 @@ def forecast(fit: Dcc, days: int) -> np.ndarray:
 
 def mean_correlations(fit: Dcc, residuals: np.ndarray) -> np.ndarray:
     """Mean pair correlation of every day of ``residuals`` as known the evening before, shape (n_days,)."""
-    driver = _driver(residuals, fit.a, fit.b) if fit.corrected else residuals
+    driver = _driver(_own(residuals), fit.a, fit.b) if fit.corrected else residuals
     n = residuals.shape[1]
     q, means = fit.target.copy(), np.empty(len(residuals))
     for t in range(len(residuals)):
@@ -196,7 +196,7 @@ class _Problem:
             )
         if not (np.ptp(residuals, axis=0) > 0).all():
             raise InvalidMarketData("a series does not move, so it has no correlation", "Leave it out")
-        shocks = np.ascontiguousarray(residuals, dtype=float)
+        shocks = _own(residuals)
         target = _second_moments(shocks)
         if likelihood == "full" and np.linalg.eigvalsh(correlation_of(target))[0] < 1e-10:
             raise InvalidMarketData(
@@ -431,6 +431,11 @@ def _around(point: np.ndarray, axis: int, function: Callable[[np.ndarray], Found
     step = np.zeros(2)
     step[axis] = STEP
     return function(point + step), function(point - step)
+
+
+def _own(residuals: np.ndarray) -> np.ndarray:
+    """A copy: kernels are compiled for contiguous arrays that may be written."""
+    return np.array(residuals, dtype=float, order="C")
 
 
 def _second_moments(shocks: np.ndarray) -> np.ndarray:

@@ -174,7 +174,7 @@ def sensitivity(shocks, target, a, b, reach, q, work, slopes, to_shocks, to_targ
     return 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, inline="always")
 def _advance(t, driver, target, a, b, q, n):  # type: ignore[no-untyped-def]
     for i in range(n):
         if t == 0:
@@ -186,7 +186,7 @@ def _advance(t, driver, target, a, b, q, n):  # type: ignore[no-untyped-def]
                 q[i, j] = (1.0 - a - b) * target[i, j] + pull * driver[t - 1, j] + b * q[i, j]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, inline="always")
 def _full_slope(z, q, inverse, slope, to_z, n):  # type: ignore[no-untyped-def]
     """Derivatives of one day's full log likelihood by q (symmetric) and by z; returns the least pivot of q."""
     for i in range(n):
@@ -221,7 +221,7 @@ def _full_slope(z, q, inverse, slope, to_z, n):  # type: ignore[no-untyped-def]
     return least
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, inline="always")
 def _pair_slope(z, q, reach, slope, to_z, n):  # type: ignore[no-untyped-def]
     """Derivatives of one day's composite log likelihood by q (symmetric) and by z."""
     pairs = reach * n - reach * (reach + 1) // 2
