@@ -5,9 +5,16 @@ Returns have shape (n_observations, n_symbols) and are simple daily fractions; c
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 
 from cluster.errors import InvalidMarketData
+
+EDGE_TOLERANCE = 1e-10  # of the fitted edge, relative
+REPAIR_TOLERANCE = 1e-10  # entries and eigenvalues that far off are rounding
+MAX_PROJECTIONS = 20_000
 
 
 def ledoit_wolf(returns: np.ndarray) -> tuple[np.ndarray, float]:
@@ -58,6 +65,129 @@ def correlation_of(covariance: np.ndarray) -> np.ndarray:
     correlation = np.clip(covariance / np.outer(deviations, deviations), -1.0, 1.0)
     np.fill_diagonal(correlation, 1.0)
     return np.asarray(correlation)
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """A correlation matrix without the noise that independent symbols would show."""
+
+    correlation: np.ndarray
+    """Shape (n_symbols, n_symbols), unit diagonal."""
+    edge: float
+    """Eigenvalue up to which the spectrum is noise."""
+    factors: int
+    """Eigenvalues above the edge, which are kept."""
+
+
+def denoised(correlation: np.ndarray, observations: int) -> Denoised:
+    """Eigenvalues within the Marchenko-Pastur band replaced by their mean (Laloux, Cizeau, Bouchaud & Potters 1999).
+
+    The band of noise of variance s is s (1 -+ sqrt(n / T))^2. Factors take their share of the trace, so s is what they
+    leave: the edge is lowered until the eigenvalues under it have the mean that put it there. The result is positive
+    definite also where symbols outnumber days.
+
+    Parameters
+    ----------
+    correlation : ndarray of shape (n_symbols, n_symbols)
+    observations : int
+        Days that it rests on.
+
+    Raises
+    ------
+    InvalidMarketData
+        Fewer than two observations, or a value that is not finite.
+    """
+    n = len(correlation)
+    if observations < 2 or not np.isfinite(correlation).all():
+        raise InvalidMarketData("fewer than two observations, or a correlation that is not finite", "Correct the data")
+    values, vectors = np.linalg.eigh(correlation)
+    kept, edge = 0, 0.0
+    most = max(0, min(n, observations - 1) - 1)  # one eigenvalue that is not zero is left to be noise
+    width = (1 + math.sqrt(n / observations)) ** 2
+    while kept < most:  # every pass keeps more or ends
+        edge = width * float(values[: n - kept].mean()) * (1 + EDGE_TOLERANCE)
+        above = int((values > edge).sum())
+        if above <= kept:
+            break
+        kept = min(above, most)
+    cleaned = values.copy()
+    cleaned[: n - kept] = values[: n - kept].mean()
+    return Denoised(correlation_of((vectors * cleaned) @ vectors.T), edge, kept)
+
+
+@dataclass(frozen=True)
+class Repair:
+    """The nearest correlation matrix, and how far away it was."""
+
+    correlation: np.ndarray
+    """Symmetric, unit diagonal, positive semidefinite up to rounding."""
+    distance: float
+    """Frobenius norm of the change; 0 where nothing was repaired."""
+    reason: str
+    """What was wrong; empty where nothing was."""
+
+
+def nearest_correlation(matrix: np.ndarray) -> Repair:
+    """The correlation matrix nearest in the Frobenius norm (Higham 2002).
+
+    Alternating projections onto positive semidefinite and unit-diagonal matrices, with Dykstra's correction of the
+    first, which is what makes the limit the nearest one and not just some one. A matrix that is a correlation matrix
+    comes back unchanged, so repairing twice changes nothing.
+
+    Raises
+    ------
+    InvalidMarketData
+        Not square, not finite, or the projections do not settle.
+    """
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.isfinite(matrix).all():
+        raise InvalidMarketData(f"no square matrix of finite values: {matrix.shape}", "Correct the correlations")
+    faults = []
+    if not np.allclose(matrix, matrix.T, rtol=0, atol=REPAIR_TOLERANCE):
+        faults.append("not symmetric")
+    if not np.allclose(np.diag(matrix), 1.0, rtol=0, atol=REPAIR_TOLERANCE):
+        faults.append("its diagonal is not 1")
+    current = (matrix + matrix.T) / 2
+    least = float(np.linalg.eigvalsh(current)[0])
+    if least < -REPAIR_TOLERANCE * len(matrix):
+        faults.append(f"its least eigenvalue is {least:.3g}")
+    if not faults:
+        return Repair(matrix, 0.0, "")
+    correction = np.zeros_like(current)
+    for _ in range(MAX_PROJECTIONS):
+        shifted = current - correction
+        values, vectors = np.linalg.eigh(shifted)
+        semidefinite = (vectors * np.clip(values, 0.0, None)) @ vectors.T
+        correction = semidefinite - shifted
+        following = semidefinite.copy()
+        np.fill_diagonal(following, 1.0)
+        moved = float(np.abs(following - current).max())
+        current = following
+        if moved < REPAIR_TOLERANCE:
+            break
+    else:
+        raise InvalidMarketData(
+            f"the nearest correlation matrix was not reached in {MAX_PROJECTIONS} projections", "Correct the matrix"
+        )
+    # The last step may leave eigenvalues of minus a few roundings; scaling a semidefinite matrix cannot.
+    values, vectors = np.linalg.eigh(current)
+    repaired = correlation_of((vectors * np.clip(values, 0.0, None)) @ vectors.T)
+    repaired = (repaired + repaired.T) / 2
+    return Repair(repaired, float(np.linalg.norm(repaired - matrix)), ", ".join(faults))
+
+
+def long_run_covariance(series: np.ndarray) -> np.ndarray:
+    """Covariance of sqrt(n) times the mean of dependent series of shape (n, k), by Newey & West (1987).
+
+    Bartlett weights over n^(1/3) lags; positive semidefinite.
+    """
+    n = len(series)
+    lags = math.ceil(n ** (1 / 3))
+    centred = series - series.mean(axis=0)
+    total = centred.T @ centred / n
+    for lag in range(1, min(lags, n - 1) + 1):
+        product = centred[lag:].T @ centred[:-lag] / n
+        total += (1 - lag / (lags + 1)) * (product + product.T)
+    return np.asarray(total)
 
 
 def mean_pair(correlation: np.ndarray) -> float:

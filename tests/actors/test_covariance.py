@@ -9,7 +9,15 @@ import sklearn.covariance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.risk.covariance import correlation_of, ewma, ledoit_wolf, mean_pair
+from actors.risk.covariance import (
+    correlation_of,
+    denoised,
+    ewma,
+    ledoit_wolf,
+    long_run_covariance,
+    mean_pair,
+    nearest_correlation,
+)
 from cluster.errors import InvalidMarketData
 
 
@@ -128,3 +136,101 @@ def test_series_that_does_not_move_has_no_correlation():
 def test_mean_pair_is_the_mean_over_pairs():
     correlation = np.array([[1.0, 0.2, -0.4], [0.2, 1.0, 0.8], [-0.4, 0.8, 1.0]])
     assert mean_pair(correlation) == pytest.approx((0.2 - 0.4 + 0.8) / 3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32), n=st.integers(2, 30), days=st.integers(5, 400))
+def test_denoised_is_a_positive_definite_correlation_that_keeps_the_factors(seed, n, days):
+    """Also where symbols outnumber days, and the sample is singular."""
+    rng = np.random.default_rng(seed)
+    returns = rng.normal(size=(days, 1)) * rng.uniform(0, 1.5) + rng.normal(size=(days, n))
+    sample = np.corrcoef(returns.T)
+    found = denoised(sample, days)
+    assert (np.diag(found.correlation) == 1.0).all()
+    np.testing.assert_allclose(found.correlation, found.correlation.T, rtol=0, atol=1e-14)
+    assert np.linalg.eigvalsh(found.correlation)[0] > 0
+    assert found.factors == 0 or np.linalg.eigvalsh(sample)[n - found.factors] > found.edge * (1 - 1e-9)
+
+
+def test_denoised_noise_is_nearly_the_identity_and_one_factor_is_found():
+    rng = np.random.default_rng(1)
+    noise = rng.normal(size=(500, 100))
+    assert denoised(np.corrcoef(noise.T), 500).factors == 0
+    np.testing.assert_allclose(denoised(np.corrcoef(noise.T), 500).correlation, np.eye(100), atol=1e-12)
+    found = denoised(np.corrcoef((noise + rng.normal(size=(500, 1))).T), 500)
+    assert found.factors == 1
+    truth = np.full((100, 100), 0.5) + 0.5 * np.eye(100)
+    sample = np.corrcoef((noise + rng.normal(size=(500, 1))).T)
+    assert np.linalg.norm(found.correlation - truth) < np.linalg.norm(sample - truth)
+
+
+def test_edge_of_one_factor_is_that_of_the_noise_it_leaves():
+    """Noise of variance 1 - rho has its edge at (1 - rho) (1 + sqrt(n / T))^2 (Marchenko & Pastur 1967)."""
+    rng = np.random.default_rng(2)
+    returns = np.sqrt(0.4) * rng.normal(size=(2000, 1)) + np.sqrt(0.6) * rng.normal(size=(2000, 200))
+    found = denoised(np.corrcoef(returns.T), 2000)
+    assert found.edge == pytest.approx(0.6 * (1 + np.sqrt(0.1)) ** 2, rel=0.02)
+
+
+def _broken(rng, n):
+    """Symmetric, unit diagonal, seldom positive semidefinite."""
+    matrix = np.triu(rng.uniform(-1, 1, (n, n)), 1)
+    return matrix + matrix.T + np.eye(n)
+
+
+def test_nearest_correlation_of_highams_example():
+    """Higham (2002), section 1: 0.7607 and 0.1573 at a distance of 0.5278."""
+    found = nearest_correlation(np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0], [0.0, 1.0, 1.0]]))
+    expected = [[1, 0.7607, 0.1573], [0.7607, 1, 0.7607], [0.1573, 0.7607, 1]]
+    np.testing.assert_allclose(found.correlation, expected, atol=5e-5)
+    assert found.distance == pytest.approx(0.5278, abs=5e-5)
+    assert "eigenvalue" in found.reason
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nearest_correlation_equals_the_semidefinite_programme(seed):
+    cvxpy = pytest.importorskip("cvxpy")
+    matrix = _broken(np.random.default_rng(seed), 6)
+    x = cvxpy.Variable((6, 6), PSD=True)
+    cvxpy.Problem(cvxpy.Minimize(cvxpy.sum_squares(x - matrix)), [cvxpy.diag(x) == 1]).solve(solver="CLARABEL")
+    found = nearest_correlation(matrix)
+    np.testing.assert_allclose(found.correlation, x.value, atol=2e-5)
+    assert found.distance <= np.linalg.norm(x.value - matrix) + 1e-6
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32), n=st.integers(2, 15), lame=st.booleans())
+def test_nearest_correlation_is_one_and_repairing_it_again_changes_nothing(seed, n, lame):
+    rng = np.random.default_rng(seed)
+    matrix = _broken(rng, n) + (rng.normal(0, 0.1, (n, n)) if lame else 0.0)
+    found = nearest_correlation(matrix)
+    assert (np.diag(found.correlation) == 1.0).all() or found.reason == ""
+    np.testing.assert_allclose(found.correlation, found.correlation.T, rtol=0, atol=1e-10)
+    assert np.linalg.eigvalsh(found.correlation)[0] > -1e-9
+    again = nearest_correlation(found.correlation)
+    assert (again.distance, again.reason) == (0.0, "")
+    np.testing.assert_array_equal(again.correlation, found.correlation)
+
+
+def test_correlation_matrix_is_left_alone_and_what_is_none_is_refused():
+    good = np.array([[1.0, 0.5], [0.5, 1.0]])
+    assert nearest_correlation(good).correlation is good
+    for bad in (np.full((2, 2), np.nan), np.ones((2, 3)), np.ones(4)):
+        with pytest.raises(InvalidMarketData):
+            nearest_correlation(bad)
+    with pytest.raises(InvalidMarketData):
+        denoised(np.full((2, 2), np.nan), 100)
+
+
+def test_long_run_covariance_of_independent_days_is_their_covariance_and_sees_dependence():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(20_000, 2))
+    np.testing.assert_allclose(long_run_covariance(noise), np.eye(2), atol=0.15)
+    moving = noise[1:] + noise[:-1]  # its mean varies as 4 / n, not as its variance of 2
+    np.testing.assert_allclose(np.diag(long_run_covariance(moving)), 4.0, rtol=0.15)
+    hac = pytest.importorskip("statsmodels.stats.sandwich_covariance")
+    series = moving - moving.mean(axis=0)
+    lags = int(np.ceil(len(series) ** (1 / 3)))
+    np.testing.assert_allclose(
+        long_run_covariance(moving), hac.S_hac_simple(series, nlags=lags) / len(series), rtol=1e-10
+    )

@@ -23,7 +23,7 @@ from actors.risk.correlation.dcc_kernels import (
     pair_log_likelihood,
     sensitivity,
 )
-from actors.risk.covariance import correlation_of
+from actors.risk.covariance import correlation_of, long_run_covariance
 from actors.risk.garch import MIN_DAYS, Garch
 from actors.risk.measures import Z_INTERVAL
 from cluster.errors import InvalidMarketData
@@ -300,7 +300,7 @@ def _intervals(
     if not (np.isfinite(curvature).all() and (np.linalg.eigvalsh(curvature) < 0).all()):
         return None, None, "none: the likelihood is flat at its maximum"
     influences = -np.linalg.solve(curvature, scores.T).T
-    covariance = _newey_west(influences) / days
+    covariance = long_run_covariance(influences) / days
     a, b = _parameters(point)
     total = a + b
     share = a / total
@@ -414,17 +414,6 @@ def _margin_influence(margin: Garch) -> tuple[np.ndarray, np.ndarray]:
 
 def _day_before(series: np.ndarray, first: float) -> np.ndarray:
     return np.concatenate([[first], series[:-1]])
-
-
-def _newey_west(series: np.ndarray) -> np.ndarray:
-    """Long-run covariance of series of shape (n, k), Bartlett weights over n^(1/3) lags."""
-    lags = math.ceil(len(series) ** (1 / 3))
-    centred = series - series.mean(axis=0)
-    total = centred.T @ centred / len(series)
-    for lag in range(1, lags + 1):
-        product = centred[lag:].T @ centred[:-lag] / len(series)
-        total += (1 - lag / (lags + 1)) * (product + product.T)
-    return np.asarray(total)
 
 
 def _around(point: np.ndarray, axis: int, function: Callable[[np.ndarray], Found]) -> tuple[Found, Found]:
