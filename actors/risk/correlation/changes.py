@@ -119,10 +119,15 @@ def shares(shocks: np.ndarray, statistic: Statistic) -> np.ndarray:
 
 def scores_of(values: np.ndarray) -> np.ndarray:
     """Normal scores of sequential ranks, shape (n_days,)."""
-    from scipy.special import ndtri
-
     ranks = np.empty(len(values))
     kernels.sequential_ranks(np.array(values), np.empty(len(values)), ranks)
+    return scores_of_ranks(ranks)
+
+
+def scores_of_ranks(ranks: np.ndarray) -> np.ndarray:
+    """Standard normal quantiles of ranks within 0 and 1."""
+    from scipy.special import ndtri
+
     return np.asarray(ndtri(ranks))
 
 
@@ -150,10 +155,8 @@ def _first(scores: np.ndarray, method: Method, threshold: float) -> tuple[int, i
 
 def quiet_scores(rng: np.random.Generator, days: int) -> np.ndarray:
     """Scores of exchangeable days: sequential ranks are independent and uniform (Renyi 1962)."""
-    from scipy.special import ndtri
-
     counts = np.arange(1, days + 1)
-    return np.asarray(ndtri((np.ceil(rng.random(days) * counts).clip(1) - 0.5) / counts))
+    return scores_of_ranks((np.ceil(rng.random(days) * counts).clip(1) - 0.5) / counts)
 
 
 def calibrate(method: Method, seed: int, runs: int, days: int) -> np.ndarray:
