@@ -158,12 +158,8 @@ def _sampled_threshold(losses: np.ndarray, scratch: np.ndarray, size: float) -> 
     stride = n // sampled
     first = stride // 2
     taken = (n - first + stride - 1) // stride
-    finite = 0
     for j in range(taken):
         scratch[j] = losses[first + j * stride]
-        finite += abs(scratch[j]) < np.inf
-    if finite < taken:  # a NaN as pivot would never end; what is kept does not matter, the sample is refused
-        return np.inf
     share = size / n
     rank = int(taken * share + SPREAD * np.sqrt(taken * share * (1 - share)) + 1)
     if rank >= taken:
@@ -208,6 +204,8 @@ def select_largest(a: np.ndarray, count: int, k: int) -> float:
             a[i] = a[ties]
             a[ties] = x
             ties += x >= pivot
+        if ties == m:  # a NaN is no loss of any rank, and would be tried for ever
+            return np.nan
         if k < ties:
             return float(pivot)
         low = ties

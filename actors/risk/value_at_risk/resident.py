@@ -170,22 +170,14 @@ class Monitor:
         InvalidMarketData
             A position does not exist, or the arrays differ in length; nothing has changed.
         """
-        places = np.ascontiguousarray(which, dtype=np.int64)
+        places = np.require(which, np.int64, ["C_CONTIGUOUS", "WRITEABLE"])
         if places.shape != prices.shape or places.ndim != 1:
             raise InvalidMarketData("positions and prices differ in length", "Give one price for each")
         if places.size and not (places.min() >= 0 and places.max() < self.positions.shape[1]):
             raise InvalidMarketData("a tick is of no position", f"Give 0 to {self.positions.shape[1] - 1}")
         found = np.empty(places.size, np.int64)
         stream = np.require(prices, np.float64, ["C_CONTIGUOUS", "WRITEABLE"])
-        kernels.watch(
-            self.covariance,
-            self.positions,
-            self.book,
-            self.limits,
-            np.require(places, requirements="WRITEABLE"),
-            stream,
-            found,
-        )
+        kernels.watch(self.covariance, self.positions, self.book, self.limits, places, stream, found)
         return found
 
     def refresh(self) -> None:
