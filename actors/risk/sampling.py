@@ -6,6 +6,7 @@ first uniforms move the most: mixing variable and jumps first, then the principa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Protocol
@@ -17,6 +18,7 @@ from cluster.errors import InvalidMarketData, InvalidRequest
 Method = Literal["plain", "antithetic", "stratified", "sobol"]
 Factor = Literal["pca", "cholesky"]
 METHODS: tuple[Method, ...] = ("plain", "antithetic", "stratified", "sobol")
+DEGREES = (2.1, 100.0)  # searched; above, Student-t moves are next to normal ones
 EDGE = 2.0**-54  # uniforms stay this far inside (0, 1): their normal quantiles are finite
 NEGATIVE = 1e-10  # share of the largest eigenvalue below zero that is rounding, not a wrong covariance
 
@@ -271,6 +273,30 @@ class JumpDiffusion:
         logs = self.mean + _normals(uniforms[:, 2:]) @ self.root.T
         logs += jumps[:, None] * self.jump_mean + common[:, None] * self.jump_deviation
         return np.asarray(np.expm1(logs))
+
+
+def fitted_degrees(centred: np.ndarray, covariance: np.ndarray) -> float:
+    """Degrees of freedom that make Student-t moves of this covariance likeliest; infinite where normal ones are."""
+    from scipy.optimize import minimize_scalar
+    from scipy.special import gammaln
+
+    n, d = centred.shape
+    values, vectors = np.linalg.eigh(covariance)
+    if not values[0] > 1e-14 * values[-1]:
+        keep = values > 1e-14 * max(values[-1], 0.0)
+        if not keep.any():
+            raise InvalidMarketData("no symbol of the book moves", "Check the market data")
+        values, vectors, d = values[keep], vectors[:, keep], int(keep.sum())
+    distance = ((centred @ vectors) ** 2 / values).sum(axis=1)
+
+    def against(inverse: float) -> float:
+        v = 1.0 / inverse
+        shape = gammaln((v + d) / 2) - gammaln(v / 2) - d / 2 * math.log((v - 2) * math.pi)
+        return -float(n * shape - (v + d) / 2 * np.log1p(distance / (v - 2)).sum())
+
+    found = minimize_scalar(against, bounds=(1 / DEGREES[1], 1 / DEGREES[0]), method="bounded", options={"xatol": 1e-5})
+    normal = 0.5 * float(distance.sum()) + n * d / 2 * math.log(2 * math.pi)
+    return 1.0 / float(found.x) if found.fun < normal else math.inf
 
 
 def jumps_of(uniforms: np.ndarray, intensity: float) -> np.ndarray:

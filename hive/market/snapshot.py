@@ -65,6 +65,11 @@ class MarketSnapshot:
 
     ``returns`` are simple daily returns of shape (n_observations, n_symbols); ``dates`` are their dates, and
     ``base_date`` is the date they start from. Arrays are read-only.
+
+    Raises
+    ------
+    InvalidMarketData
+        A return is not finite: no agent ever meets one that is.
     """
 
     source: str
@@ -87,6 +92,8 @@ class MarketSnapshot:
     volumes: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        if not all(r is None or np.isfinite(r).all() for r in (self.returns, self.index_returns)):
+            raise InvalidMarketData("a return is not finite", "Validate the market data: `swarm data check`")
         _freeze(self.dates, self.returns, self.prices, self.volumes, self.index_returns)
         _freeze(self.last_prices, self.average_volumes)
 

@@ -11,6 +11,7 @@ from scipy import stats
 
 from actors.risk.covariance import ledoit_wolf
 from actors.risk.measures import tail
+from actors.risk.sampling import fitted_degrees
 from actors.risk.value_at_risk import amplitude, monte_carlo
 from actors.risk.value_at_risk.settings import ValueAtRiskSettings
 from cluster.errors import InvalidMarketData, InvalidRequest
@@ -72,9 +73,9 @@ def test_degrees_of_freedom_are_recovered():
     rng = np.random.default_rng(2)
     covariance = np.array([[4.0, 1.0], [1.0, 2.0]]) * 1e-4
     z = rng.multivariate_normal([0, 0], covariance * (3 / 5), 20_000) / np.sqrt(rng.chisquare(5, 20_000) / 5)[:, None]
-    assert monte_carlo.degrees_of(z, covariance) == pytest.approx(5, rel=0.06)
+    assert fitted_degrees(z, covariance) == pytest.approx(5, rel=0.06)
     normal = rng.multivariate_normal([0, 0], covariance, 20_000)
-    assert monte_carlo.degrees_of(normal, covariance) > 60
+    assert fitted_degrees(normal, covariance) > 60
 
 
 def test_samples_that_make_no_net_are_refused_with_the_settings_to_change(moves, mixed):

@@ -12,6 +12,7 @@ from actors.risk.covariance import ledoit_wolf, mean_pair
 from actors.risk.measures import gaussian, historical, historical_entropic, volatility
 from actors.risk.portfolio.allocation import minimum_variance
 from actors.risk.stress import scenarios
+from actors.risk.stress.settings import StressSettings
 from actors.risk.value_at_risk import estimators
 from actors.risk.value_at_risk.settings import ValueAtRiskSettings
 from hive.messages.calculation import Parameters
@@ -22,6 +23,10 @@ WORST_DAYS = ("2020-03-16", "2008-09-29", "2020-03-12", "2008-12-01", "2020-03-0
 TRADING_DAYS = 252  # a year, in the annualised reference
 
 
+def _library(snapshot):
+    return scenarios.rebuild(snapshot, StressSettings())
+
+
 def _tail(method, position, confidence):
     return lambda snapshot, book: method(snapshot.returns @ book.weights, confidence)[position].value
 
@@ -29,7 +34,7 @@ def _tail(method, position, confidence):
 def _window(year, read):
     def run(snapshot, book):
         columns = np.arange(len(book.symbols))
-        return read(scenarios.historical_window(scenarios.rebuild(snapshot), book, columns, *WINDOWS[year]))
+        return read(scenarios.historical_window(_library(snapshot), book, columns, *WINDOWS[year]))
 
     return run
 
@@ -42,7 +47,7 @@ def _correlation_from_first_date(year):
         earlier = snapshot.dates[np.searchsorted(snapshot.dates, np.datetime64(start)) - 1]
         window = (name, str(earlier), end)
         columns = np.arange(len(book.symbols))
-        return scenarios.historical_window(scenarios.rebuild(snapshot), book, columns, *window).mean_correlation
+        return scenarios.historical_window(_library(snapshot), book, columns, *window).mean_correlation
 
     return run
 

@@ -10,6 +10,7 @@ from actors.risk.correlation.settings import CorrelationSettings
 from actors.risk.portfolio import allocation
 from actors.risk.portfolio.settings import PortfolioSettings
 from actors.risk.stress import scenarios
+from actors.risk.stress.settings import StressSettings
 from actors.risk.value_at_risk import estimators as value_at_risk
 from actors.risk.value_at_risk.settings import ValueAtRiskSettings
 from hive.market.settings import MarketSettings
@@ -17,7 +18,7 @@ from hive.market.sources import bundled
 
 VIEWS = {
     "value_at_risk": lambda s: [value_at_risk.rebuild(s, ValueAtRiskSettings()).returns],
-    "stress": lambda s: [scenarios.rebuild(s).returns],
+    "stress": lambda s: [scenarios.rebuild(s, StressSettings()).returns],
     "correlation": lambda s: [(state := correlation.rebuild(s, CorrelationSettings())).window, state.compared],
     "portfolio": lambda s: [(state := allocation.rebuild(s, PortfolioSettings())).returns, state.recent],
 }

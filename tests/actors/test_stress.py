@@ -28,9 +28,13 @@ def small(market):
     )
 
 
+def _library(snapshot):
+    return scenarios.rebuild(snapshot, StressSettings())
+
+
 def _window(snapshot, book, start, end):
     columns = np.array([snapshot.symbols.index(symbol) for symbol in book.symbols])
-    return scenarios.historical_window(scenarios.rebuild(snapshot), book, columns, "window", start, end)
+    return scenarios.historical_window(_library(snapshot), book, columns, "window", start, end)
 
 
 def _loop(snapshot, book, start, end):
@@ -85,9 +89,7 @@ def test_window_from_the_first_close_to_the_last_covers_every_day(small, book):
 
 @pytest.mark.parametrize("window", [("2019-12-31", "2020-01-31"), ("2020-01-01", "2020-02-01")])
 def test_window_a_day_beyond_the_snapshot_is_reported_and_not_run(small, book, window):
-    report, warnings = scenarios.run(
-        scenarios.rebuild(small), book({"A": 1.0}), Parameters(windows=(window,)), StressSettings()
-    )
+    report, warnings = scenarios.run(_library(small), book({"A": 1.0}), Parameters(windows=(window,)), StressSettings())
     reported = next(scenario for scenario in report.scenarios if scenario.name == " to ".join(window))
     assert (reported.loss, reported.contributions) == (None, {})
     assert "outside the snapshot" in reported.note
@@ -141,7 +143,10 @@ def test_shock_of_a_symbol_the_book_does_not_hold_is_refused(book):
 
 def test_short_book_gains_when_everything_falls(small, book):
     report, _ = scenarios.run(
-        scenarios.rebuild(small), book({"A": -0.4, "B": -0.6}), Parameters(), StressSettings(market_moves=(-0.1,))
+        _library(small),
+        book({"A": -0.4, "B": -0.6}),
+        Parameters(),
+        StressSettings(market_moves=(-0.1,)),
     )
     fall = next(scenario for scenario in report.scenarios if scenario.kind == "hypothetical")
     assert fall.loss.value == pytest.approx(-0.1)
@@ -158,7 +163,7 @@ def test_index_shock_is_the_least_squares_beta_with_its_robust_error(market, boo
     factor = rng.normal(0.0004, 0.01, 120)
     noise = rng.normal(size=(120, 3)) * (0.002 + np.abs(factor[:, None]))  # heteroscedastic on purpose
     returns = factor[:, None] * [0.5, 1.0, 1.5] + noise
-    state = scenarios.rebuild(market(returns, index_name="IDX", index_returns=factor))
+    state = _library(market(returns, index_name="IDX", index_returns=factor))
     held = book(dict(zip(("S0", "S1", "S2"), weights, strict=True)))
     (found,) = scenarios.factor_shocks(state, held, np.arange(3), StressSettings(index_moves=(move,)))
 
@@ -176,7 +181,7 @@ def test_index_shock_is_the_least_squares_beta_with_its_robust_error(market, boo
 
 
 def test_factor_shock_is_linear_in_the_move(snapshot, equal_book):
-    state = scenarios.rebuild(snapshot)
+    state = _library(snapshot)
     moves = (-0.1, -0.2, 0.1)
     found = scenarios.factor_shocks(state, equal_book, np.arange(20), StressSettings(index_moves=moves))[:3]
     one, two, up = (scenario.loss for scenario in found)
@@ -195,7 +200,7 @@ def test_factors_are_regressed_on_the_days_they_share_with_the_book(market, book
     series = np.concatenate([rng.normal(0, 0.01, 2), 0.5 * returns[kept, 0] + rng.normal(0, 0.001, len(kept))])
     panel = FactorPanel(("F",), np.concatenate([strange, base.dates[kept]]), series[:, None])
     settings = StressSettings(min_regression_days=len(kept))
-    state = scenarios.rebuild(market(returns, factors=panel))
+    state = _library(market(returns, factors=panel))
     (found,) = scenarios.factor_shocks(state, book({"S0": 1.0}), np.array([0]), settings)
     assert found.loss.samples == len(kept)
     assert found.loss.value == pytest.approx(0.1 * np.polyfit(series[2:], returns[kept, 0], 1)[0], rel=1e-10)
@@ -208,13 +213,13 @@ def test_factors_are_regressed_on_the_days_they_share_with_the_book(market, book
 @pytest.mark.parametrize("level", [0.0, 0.001])
 def test_factor_that_does_not_move_gives_no_beta(market, book, level):
     returns = np.random.default_rng(6).normal(0, 0.01, (100, 2))
-    state = scenarios.rebuild(market(returns, index_name="IDX", index_returns=np.full(100, level)))
+    state = _library(market(returns, index_name="IDX", index_returns=np.full(100, level)))
     (found,) = scenarios.factor_shocks(state, book({"S0": 1.0}), np.array([0]), StressSettings(index_moves=(-0.1,)))
     assert (found.loss, found.note) == (None, "the factor does not move")
 
 
 def test_library_on_the_bundled_market_runs_whole(snapshot, equal_book):
-    report, warnings = scenarios.run(scenarios.rebuild(snapshot), equal_book, Parameters(), StressSettings())
+    report, warnings = scenarios.run(_library(snapshot), equal_book, Parameters(), StressSettings())
     assert warnings == ()
     assert len(report.all_estimates()) == 5 + 3 + 2 + 5
     assert report.worst.loss.value == max(estimate.value for estimate in report.all_estimates())

@@ -15,7 +15,7 @@ class StressAgent(RiskAgent[scenarios.Library]):
     role = Role.STRESS
 
     def rebuild(self, snapshot: MarketSnapshot) -> scenarios.Library:
-        return scenarios.rebuild(snapshot)
+        return scenarios.rebuild(snapshot, self.settings)
 
     def answer(self, state: scenarios.Library, book: Book, parameters: Parameters) -> Finding:
         return Finding(*scenarios.run(state, book, parameters, self.settings))

@@ -15,7 +15,7 @@ import numpy as np
 from actors.risk.covariance import ledoit_wolf
 from actors.risk.exposures import position_returns
 from actors.risk.measures import CONVENTION_CVAR, CONVENTION_VAR, empirical, tail
-from actors.risk.sampling import Gaussian, StudentT, uniforms
+from actors.risk.sampling import Gaussian, StudentT, fitted_degrees, uniforms
 from actors.risk.value_at_risk import mc_kernels
 from actors.risk.value_at_risk.outcome import Outcome, figure, over
 from actors.risk.value_at_risk.settings import ValueAtRiskSettings
@@ -26,7 +26,6 @@ from hive.messages.estimate import INTERVAL_LEVEL, Estimate
 from hive.messages.portfolio import Book
 
 METHODS = ("mc_plain", "mc_antithetic", "mc_control_variate", "mc_stratified", "mc_importance", "qmc_sobol")
-DEGREES = (2.1, 100.0)  # searched; above, Student-t moves are next to normal ones
 PILOT = 2**12  # draws of the quadratic approximation that say where importance sampling should aim
 LABELS = {"student_t": "Student-t", "gaussian": "normal"}
 
@@ -101,32 +100,8 @@ def fit(book: Book, moves: np.ndarray, horizon_days: int, kind: str) -> Fitted:
     for position, rate in enumerate(book.exchange):
         if rate:
             delta[n + rates.index(rate)] += book.weights[position] * book.exchange_powers[position]
-    degrees = degrees_of(moves - mean, covariance) if kind == "student_t" else math.inf
+    degrees = fitted_degrees(moves - mean, covariance) if kind == "student_t" else math.inf
     return Fitted(mean * horizon_days, covariance * horizon_days, degrees, delta, gamma)
-
-
-def degrees_of(centred: np.ndarray, covariance: np.ndarray) -> float:
-    """Degrees of freedom that make Student-t moves of this covariance likeliest; infinite where normal ones are."""
-    from scipy.optimize import minimize_scalar
-    from scipy.special import gammaln
-
-    n, d = centred.shape
-    values, vectors = np.linalg.eigh(covariance)
-    if not values[0] > 1e-14 * values[-1]:
-        keep = values > 1e-14 * max(values[-1], 0.0)
-        if not keep.any():
-            raise InvalidMarketData("no symbol of the book moves", "Check the market data")
-        values, vectors, d = values[keep], vectors[:, keep], int(keep.sum())
-    distance = ((centred @ vectors) ** 2 / values).sum(axis=1)
-
-    def against(inverse: float) -> float:
-        v = 1.0 / inverse
-        shape = gammaln((v + d) / 2) - gammaln(v / 2) - d / 2 * math.log((v - 2) * math.pi)
-        return -float(n * shape - (v + d) / 2 * np.log1p(distance / (v - 2)).sum())
-
-    found = minimize_scalar(against, bounds=(1 / DEGREES[1], 1 / DEGREES[0]), method="bounded", options={"xatol": 1e-5})
-    normal = 0.5 * float(distance.sum()) + n * d / 2 * math.log(2 * math.pi)
-    return 1.0 / float(found.x) if found.fun < normal else math.inf
 
 
 def _plain(

@@ -3,10 +3,21 @@ the book's currency. Every report lists all its estimates, so tables and checks 
 
 from __future__ import annotations
 
-from hive.messages.reports.correlation import CorrelatedPair, CorrelationReport, RegimeChange
+from hive.messages.reports.correlation import (
+    BookDependence,
+    ChangeCall,
+    ChangeWatch,
+    CopulaFit,
+    CorrelatedPair,
+    CorrelationMatrix,
+    CorrelationReport,
+    DynamicCorrelation,
+    PairDependence,
+    RegimeChange,
+)
 from hive.messages.reports.liquidity import LiquidityReport, PositionLiquidity
 from hive.messages.reports.portfolio import Allocation, PortfolioReport
-from hive.messages.reports.stress import Scenario, StressReport
+from hive.messages.reports.stress import FactorSensitivity, ReverseStress, Scenario, Sensitivity, StressReport
 from hive.messages.reports.value_at_risk import (
     BacktestResult,
     BacktestTest,
@@ -25,19 +36,29 @@ __all__ = [
     "Allocation",
     "BacktestResult",
     "BacktestTest",
+    "BookDependence",
+    "ChangeCall",
+    "ChangeWatch",
+    "CopulaFit",
     "CorrelatedPair",
+    "CorrelationMatrix",
     "CorrelationReport",
     "DayLoss",
     "Decomposition",
+    "DynamicCorrelation",
+    "FactorSensitivity",
     "LimitUse",
     "LiquidityReport",
     "ModelBacktest",
     "ModelComparison",
+    "PairDependence",
     "PortfolioReport",
     "PositionLiquidity",
     "RegimeChange",
     "Report",
+    "ReverseStress",
     "Scenario",
+    "Sensitivity",
     "StressReport",
     "TrafficLight",
     "ValueAtRiskReport",
