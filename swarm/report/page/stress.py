@@ -66,8 +66,8 @@ def _reverse(found: ReverseStress) -> list[Part]:
     return [
         f"<h3>Reverse: the likeliest loss of {found.target:.0%}</h3>"
         f"<p>{found.distance:.1f} standard deviations of the market away. Chance on a day: "
-        f"{found.normal_probability:.1e} with normal moves, {found.student_probability:.1e} otherwise ({law}). Closest day seen: "
-        f"{text(found.closest_day)}, which would have lost {found.closest_day_loss:.2%}.{others}</p>",
+        f"{found.normal_probability:.1e} with normal moves, {found.student_probability:.1e} otherwise ({law}). "
+        f"Closest day seen: {text(found.closest_day)}, which would have lost {found.closest_day_loss:.2%}.{others}</p>",
         laid_out(bars, rows=len(moves), title="The moves", x_format=".0%"),
     ]
 

@@ -7,9 +7,6 @@ from rich.text import Text
 
 from hive.messages.calculation import CalculationResult
 from hive.messages.reports import ReverseStress, Scenario, StressReport
-    Scenario,
-    StressReport,
-)
 from swarm.report.terminal.form import bar, interval, loss, percent, plain_number, table
 
 SHOWN_MOVES = 8
