@@ -207,7 +207,8 @@ def empirical_entropic(
     """EVaR of losses of shape (n,), every ``overlap``-th independent; interval by the delta method.
 
     By the envelope theorem a loss L moves EVaR by (exp(t L) / E exp(t L) - 1) / t. A few losses carry most of that
-    weight, so the interval is wide, and none is given where the worst loss carries it all.
+    weight, so the interval is wide and still holds the truth less often than it says (90 % EVaR of 1000 normal days:
+    83 % of 400 samples), and none is given where the worst loss carries it all.
     """
     value, exponent = entropic(losses, confidence)
     half = None

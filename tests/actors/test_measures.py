@@ -12,12 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 from skfolio.measures import cvar as skfolio_cvar
+from skfolio.measures import entropic_risk_measure
+from skfolio.measures import evar as skfolio_evar
 from skfolio.measures import value_at_risk as skfolio_var
 
 from actors.risk.measures import (
     book_returns,
+    entropic,
     gaussian,
+    gaussian_measures,
     historical,
+    historical_entropic,
     horizon_returns,
     tail,
     thin_tail_warning,
@@ -119,10 +124,59 @@ def test_cvar_of_a_sum_is_at_most_the_sum_of_cvars(seed, n, mix, confidence):
     assert together <= tail(first, confidence)[1] + tail(second, confidence)[1] + 1e-9
 
 
+@settings(max_examples=60, deadline=None)
+@given(returns=samples(), confidence=CONFIDENCES)
+def test_evar_lies_between_cvar_and_the_worst_loss(returns, confidence):
+    losses = -returns
+    value, exponent = entropic(losses, confidence)
+    assert tail(losses, confidence)[1] <= value + 1e-9 * abs(value) + 1e-12
+    assert value <= losses.max() + 1e-12
+    assert exponent > 0
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99, 0.999])
+@pytest.mark.parametrize("days", [30, 500, 8312])
+def test_evar_of_real_returns_is_that_of_skfolio(equal_returns, days, confidence):
+    recent = np.array(equal_returns[-days:])
+    value, exponent = entropic(-recent, confidence)
+    assert value == pytest.approx(skfolio_evar(recent, beta=confidence), rel=1e-6)
+    if math.isfinite(exponent):  # theta is 1 / t; the measure at it is the minimum
+        at_minimum = entropic_risk_measure(recent, theta=1 / exponent, beta=confidence)
+        assert value == pytest.approx(at_minimum, rel=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), n=st.integers(2, 300), confidence=CONFIDENCES)
+def test_evar_is_below_its_bound_at_every_exponent(seed, n, confidence):
+    rng = np.random.default_rng(seed)
+    losses, weights = rng.standard_t(3, n), rng.dirichlet(np.ones(n))
+    value, exponent = entropic(losses, confidence, weights)
+    for t in (exponent if math.isfinite(exponent) else 50.0) * np.array([0.3, 0.9, 1.1, 3.0]):
+        bound = losses.max() + (math.log(weights @ np.exp(t * (losses - losses.max()))) - math.log1p(-confidence)) / t
+        assert value <= bound + 1e-9
+
+
+def test_evar_of_a_sample_whose_worst_losses_fill_the_tail_is_the_worst_loss():
+    losses = np.concatenate([np.zeros(95), np.ones(5)])
+    assert entropic(losses, 0.95) == (1.0, math.inf)
+    assert entropic(np.full(20, 0.3), 0.95) == (0.3, math.inf)
+    assert 0.5 < entropic(losses, 0.9)[0] < 1
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
+def test_gaussian_evar_is_the_limit_of_the_sample_evar(confidence):
+    grid = stats.norm.ppf((np.arange(400_000) + 0.5) / 400_000)
+    *_, evar = gaussian_measures(grid, confidence)
+    assert evar.value == pytest.approx(math.sqrt(-2 * math.log(1 - confidence)), rel=1e-5)
+    assert entropic(-grid, confidence)[0] == pytest.approx(evar.value, rel=5e-3)  # the sample has an end
+
+
 MEASURES = {
     "tail": lambda sample: tail(sample, 0.95),
     "historical": lambda sample: historical(sample, 0.95),
     "historical_overlapping": lambda sample: historical(sample, 0.95, 3),
+    "entropic": lambda sample: entropic(sample, 0.95),
+    "historical_entropic": lambda sample: historical_entropic(sample, 0.95),
     "gaussian": lambda sample: gaussian(sample, 0.95),
     "gaussian_sqrt_time": lambda sample: gaussian(sample, 0.95, 3),
     "volatility": volatility,

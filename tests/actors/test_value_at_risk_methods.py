@@ -12,13 +12,13 @@ from scipy import integrate, optimize, stats
 
 from actors.risk.garch import Garch
 from actors.risk.measures import historical, historical_entropic, tail
-from actors.risk.value_at_risk import empirical, estimators, filtered, parametric, peaks
+from actors.risk.value_at_risk import backtest, empirical, estimators, filtered, parametric, peaks
 from actors.risk.value_at_risk.settings import ValueAtRiskSettings
 from cluster.errors import InvalidMarketData
 from hive.messages.calculation import Parameters
 
 SETTINGS = ValueAtRiskSettings()
-METHODS = tuple(estimators.BY_DAYS)
+METHODS = backtest.METHODS
 
 
 def _values(outcome):

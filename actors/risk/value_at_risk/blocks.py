@@ -3,6 +3,10 @@
 Blocks of consecutive days are drawn with replacement from the sample closed to a circle (Politis & Romano 1992), so
 that clusters of losses stay clusters. The length of a block follows Politis & White 2004 with the correction of Patton,
 Politis & White 2009.
+
+What it gives, measured on 200 samples of log-normal volatility with an autocorrelation of 0.97, nominal 95 %: the
+interval of 95 % CVaR holds the truth in 68 % of samples of 1000 days, 77 % of 2500 and 90 % of 8000; one that takes
+days as independent in 48 %, 49 % and 52 %.
 """
 
 from __future__ import annotations

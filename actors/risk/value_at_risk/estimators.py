@@ -30,9 +30,10 @@ BY_DAYS: dict[str, Method] = {
     "cornish_fisher": parametric.cornish_fisher,
     "student_t": parametric.student_t,
     "gpd": peaks.gpd,
-    "mlae_sim": amplitude.estimate,
 }
 """Methods that need nothing but the book's daily returns."""
+OVERLAPPING = {"historical", "age_weighted", "gpd"}
+"""Methods that look at overlapping windows over more than one day."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def estimate(
     observations = len(horizon_returns(daily, horizon))
     methods = methods_for(Role.VALUE_AT_RISK, parameters.methods, settings.methods)
     warnings = [thin_tail_warning(observations, confidence, horizon) for confidence in parameters.confidences]
-    if horizon > 1:
+    if horizon > 1 and OVERLAPPING & set(methods):
         warnings.append(f"the {horizon}-day windows overlap: intervals count one in {horizon} of them as independent")
     estimates: list[Estimate] = []
     fallbacks: list[str] = []
@@ -80,6 +81,8 @@ def estimate(
             if method in monte_carlo.METHODS:
                 moves = state.returns[:, moved_columns(book, state.columns)]
                 outcome = monte_carlo.estimate(book, moves, method, parameters, settings)
+            elif method == "mlae_sim":
+                outcome = amplitude.estimate(daily, parameters, settings)
             else:
                 outcome = BY_DAYS[method](daily, parameters, settings)
         except (InvalidMarketData, InvalidRequest) as error:
