@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from cluster.errors import InvalidMarketData
 
-EDGE_TOLERANCE = 1e-10  # of the fitted edge, relative
+MEDIAN_GRID = 20_000  # points of an integral over the noise band
 REPAIR_TOLERANCE = 1e-10  # entries and eigenvalues that far off are rounding
 MAX_PROJECTIONS = 20_000
 
@@ -79,18 +80,20 @@ class Denoised:
     """Eigenvalues above the edge, which are kept."""
 
 
-def denoised(correlation: np.ndarray, observations: int) -> Denoised:
+def denoised(correlation: np.ndarray, observations: int, edge: float | None = None) -> Denoised:
     """Eigenvalues within the Marchenko-Pastur band replaced by their mean (Laloux, Cizeau, Bouchaud & Potters 1999).
 
-    The band of noise of variance s is s (1 -+ sqrt(n / T))^2. Factors take their share of the trace, so s is what they
-    leave: the edge is lowered until the eigenvalues under it have the mean that put it there. The result is positive
-    definite also where symbols outnumber days.
+    The band of noise of variance s ends at s (1 + sqrt(n / T))^2. The variance is fitted where factors do not reach:
+    the median eigenvalue is that of the law (Gavish & Donoho 2014). Needs less than half of the eigenvalues to be
+    factors. The result is positive definite also where symbols outnumber days.
 
     Parameters
     ----------
     correlation : ndarray of shape (n_symbols, n_symbols)
     observations : int
         Days that it rests on.
+    edge : float, optional
+        An edge that is known already, not to be fitted.
 
     Raises
     ------
@@ -101,18 +104,32 @@ def denoised(correlation: np.ndarray, observations: int) -> Denoised:
     if observations < 2 or not np.isfinite(correlation).all():
         raise InvalidMarketData("fewer than two observations, or a correlation that is not finite", "Correct the data")
     values, vectors = np.linalg.eigh(correlation)
-    kept, edge = 0, 0.0
-    most = max(0, min(n, observations - 1) - 1)  # one eigenvalue that is not zero is left to be noise
-    width = (1 + math.sqrt(n / observations)) ** 2
-    while kept < most:  # every pass keeps more or ends
-        edge = width * float(values[: n - kept].mean()) * (1 + EDGE_TOLERANCE)
-        above = int((values > edge).sum())
-        if above <= kept:
-            break
-        kept = min(above, most)
+    spanned = min(n, observations - 1)  # eigenvalues that are not zero by want of days
+    ratio = n / observations
+    if edge is None:
+        variance = float(np.median(values[n - spanned :])) / marchenko_pastur_median(ratio)
+        edge = variance * (1 + math.sqrt(ratio)) ** 2
+    # One eigenvalue that is not zero is left to be noise: without it nothing would be under the factors.
+    kept = min(int((values > edge).sum()), spanned - 1)
     cleaned = values.copy()
     cleaned[: n - kept] = values[: n - kept].mean()
     return Denoised(correlation_of((vectors * cleaned) @ vectors.T), edge, kept)
+
+
+@lru_cache(maxsize=256)
+def marchenko_pastur_median(ratio: float) -> float:
+    """Median of the eigenvalues, zeros left out, of the covariance of independent unit-variance series.
+
+    Parameters
+    ----------
+    ratio : float
+        Symbols over days.
+    """
+    # x = 1 + ratio - 2 sqrt(ratio) cos(angle) runs through the band, and dx takes the density's roots away.
+    angles = (np.arange(MEDIAN_GRID) + 0.5) * math.pi / MEDIAN_GRID
+    places = 1 + ratio - 2 * math.sqrt(ratio) * np.cos(angles)
+    mass = np.cumsum(np.sin(angles) ** 2 / places)
+    return float(np.interp(0.5, mass / mass[-1], places))
 
 
 @dataclass(frozen=True)

@@ -116,9 +116,10 @@ def test_thresholds_of_the_table_come_out_of_another_simulation(method, runs, da
 @pytest.mark.parametrize("method", changes.METHODS)
 def test_delays_of_the_table_come_out_of_another_simulation(method):
     threshold = changes.threshold_for(method, 1000)
-    found = changes.median_delay(method, 0.5, threshold, seed=777, runs=200)
-    assert found == pytest.approx(changes.delay_for(method, 0.5), rel=0.25)
-    assert changes.delay_for(method, 1.0) < changes.delay_for(method, 0.5) < changes.delay_for(method, 0.25)
+    found = changes.median_delay(method, changes.SHIFT, threshold, seed=777, runs=200)
+    assert found == pytest.approx(changes.delay_for(method, 1000), rel=0.25)
+    assert changes.median_delay(method, 1.0, threshold, seed=777, runs=100) < found
+    assert changes.delay_for(method, 250) < changes.delay_for(method, 1000) < changes.delay_for(method, 2000)
 
 
 @pytest.mark.parametrize(("method", "statistic"), PAIRS)

@@ -23,7 +23,10 @@ def _factor_returns(rng, days, symbols, correlation):
 
 
 def _analyse(snapshot, held, parameters=None, settings=QUICK):
-    return estimators.analyse(estimators.rebuild(snapshot, settings), held, parameters or Parameters(), settings)
+    state = estimators.rebuild(snapshot, settings)
+    report, warnings, fallbacks = estimators.analyse(state, held, parameters or Parameters(), settings)
+    assert fallbacks == ()
+    return report, warnings
 
 
 def _value(report, measure):

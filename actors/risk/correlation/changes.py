@@ -43,13 +43,12 @@ THRESHOLDS: dict[Method, tuple[float, ...]] = {
     "bayesian_change_point": (0.134, 0.197, 0.277, 0.394),
 }
 """By ``python -m actors.risk.correlation.changes``, which prints this table and the next (seed 0)."""
-SHIFTS = (0.25, 0.5, 1.0)
-"""Changes of the mean score for which delays are kept."""
+SHIFT = 0.5  # change of the mean score for which delays are kept
 DELAYS: dict[Method, tuple[float, ...]] = {
-    "cusum": (92.0, 29.0, 12.0),
-    "bayesian_change_point": (187.0, 30.0, 11.0),
+    "cusum": (17.0, 24.0, 29.0, 33.0),
+    "bayesian_change_point": (20.0, 26.0, 30.0, 38.0),
 }
-"""Median days from a change to its alarm, at 1000 days to a false alarm, a change after 500 quiet days."""
+"""Median days from a change by ``SHIFT`` after 500 quiet days to its alarm, at the same false alarm times."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,7 @@ def detect(returns: np.ndarray, method: Method, statistic: Statistic, threshold:
     alarms: list[Alarm] = []
     start = 0
     while len(shocks) - start > WATCHED_DAYS:
-        scores = scores_of(shares(shocks[start:], statistic))
-        found, change, direction = _first(scores, method, threshold)
+        found, change, direction = _first_from(shocks[start:], method, statistic, threshold)
         if found < 0:
             break
         alarms.append(Alarm(int(days[start + change]), int(days[start + found]), direction))
@@ -136,9 +134,19 @@ def threshold_for(method: Method, false_alarm_days: int) -> float:
     return float(np.interp(np.log(false_alarm_days), np.log(FALSE_ALARM_DAYS), THRESHOLDS[method]))
 
 
-def delay_for(method: Method, shift: float) -> float:
-    """Median days from a change of the mean score by ``shift`` to its alarm, by the table of delays."""
-    return float(np.exp(np.interp(shift, SHIFTS, np.log(DELAYS[method]))))
+def delay_for(method: Method, false_alarm_days: int) -> float:
+    """Median days from a change of the mean score by ``SHIFT`` to its alarm, between the table's entries."""
+    return float(np.interp(np.log(false_alarm_days), np.log(FALSE_ALARM_DAYS), DELAYS[method]))
+
+
+def _first_from(shocks: np.ndarray, method: Method, statistic: Statistic, threshold: float) -> tuple[int, int, int]:
+    """The first alarm; days are looked at in ever longer stretches, since most alarms come early in what is left."""
+    values, stretch = shares(shocks, statistic), 4 * WATCHED_DAYS
+    while True:
+        found = _first(scores_of(values[:stretch]), method, threshold)
+        if found[0] >= 0 or stretch >= len(values):
+            return found
+        stretch *= 2
 
 
 def _first(scores: np.ndarray, method: Method, threshold: float) -> tuple[int, int, int]:
@@ -203,8 +211,7 @@ def main() -> None:
     sizes = {"cusum": (4000, 12_000), "bayesian_change_point": (1000, 6_000)}
     for method in METHODS:
         found = calibrate(method, 0, *sizes[method])
-        at_thousand = float(found[FALSE_ALARM_DAYS.index(1000)])
-        delays = [median_delay(method, shift, at_thousand, 1, 1000) for shift in SHIFTS]
+        delays = [median_delay(method, SHIFT, float(threshold), 1, 1000) for threshold in found]
         sys.stdout.write(f"{method}: thresholds {np.round(found, 3).tolist()}, delays {delays}\n")
 
 

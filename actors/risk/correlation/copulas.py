@@ -21,6 +21,7 @@ MIN_DAYS = 100
 RHO_LIMIT = 0.9999
 DEGREES = (1.5, 200.0)  # searched; beyond 200 a t copula is a Gaussian one
 THETA_LIMIT = 50.0  # of Clayton and of Gumbel: Kendall's tau of 0.96 and 0.98
+SINGULAR = 1e-6  # least eigenvalue of a correlation below which some symbols say the same
 START_TAU = 0.9  # a search that starts at a limit does not leave it
 STEP = 1e-4  # of derivatives, in the units of the search
 CHI2_95 = 3.841458820694124  # 95 % quantile of chi-squared with one degree
@@ -406,7 +407,7 @@ def _tail_bounds(
 
 
 def _definite(correlation: np.ndarray, days: int) -> np.ndarray:
-    if len(correlation) >= days or np.linalg.eigvalsh(correlation)[0] < 1e-10:
+    if len(correlation) >= days or np.linalg.eigvalsh(correlation)[0] < SINGULAR:
         raise InvalidMarketData(
             f"{days} days of {len(correlation)} symbols give a singular copula", "Leave out symbols that repeat others"
         )

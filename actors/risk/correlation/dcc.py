@@ -37,6 +37,7 @@ SHARE_BOUNDS = (-11.5, 6.0)  # x from 1e-5 to 0.9975
 STARTS = tuple((s, x) for s in (0.8, 0.97, 0.995) for x in (0.01, 0.05))
 BOUNDARY = 1e-3  # logits within which a search has ended at a bound
 STEP = 1e-3  # logits, for derivatives of scores
+SINGULAR = 1e-6  # least eigenvalue of a target below which some symbols say the same
 MAX_SLOPES = 25_000_000  # numbers held to carry the error of stage one into stage two, 200 MB
 
 
@@ -198,7 +199,7 @@ class _Problem:
             raise InvalidMarketData("a series does not move, so it has no correlation", "Leave it out")
         shocks = _own(residuals)
         target = _second_moments(shocks)
-        if likelihood == "full" and np.linalg.eigvalsh(correlation_of(target))[0] < 1e-10:
+        if likelihood == "full" and np.linalg.eigvalsh(correlation_of(target))[0] < SINGULAR:
             raise InvalidMarketData(
                 f"{days} days of {n} symbols give a singular target",
                 "Leave out symbols that repeat others, or use pairs",

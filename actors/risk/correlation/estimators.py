@@ -1,4 +1,4 @@
-"""Correlation of a book's symbols, its uncertainty, and whether it has lately changed."""
+"""Correlation of a book's symbols: the picture every report shows, and what was asked for beside it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from actors.risk.correlation import matrices
+from actors.risk.correlation.clusters import clustered
+from actors.risk.correlation.dependence import dependence
+from actors.risk.correlation.dynamic import dynamic_correlation
 from actors.risk.correlation.settings import CorrelationSettings
+from actors.risk.correlation.watch import watch
 from actors.risk.covariance import correlation_of, ewma, ledoit_wolf, mean_pair
+from actors.risk.measures import Z_INTERVAL
 from cluster.errors import InvalidMarketData
 from hive.market.snapshot import MarketSnapshot
-from hive.messages.calculation import Parameters
+from hive.messages.calculation import Parameters, Role, methods_for
 from hive.messages.estimate import INTERVAL_LEVEL, Estimate
 from hive.messages.portfolio import Book
-from hive.messages.reports import CorrelatedPair, CorrelationReport, RegimeChange
+from hive.messages.reports import (
+    BookDependence,
+    ChangeWatch,
+    CorrelatedPair,
+    CorrelationReport,
+    DynamicCorrelation,
+    RegimeChange,
+)
 
 STILL = 1e-12  # share of a mean square below which its variance is rounding
 EWMA_CUTOFF = 1e-9  # days that weigh less than this together are left out of the exponential window
@@ -29,8 +42,14 @@ class Windows:
     """Shape (window_days, n_symbols)."""
     compared: np.ndarray
     """Returns of the previous and recent windows together."""
+    weighed: np.ndarray
+    """Returns of the days that the exponential covariance looks back to."""
     exponential: np.ndarray
     """Exponentially weighted covariance, shape (n_symbols, n_symbols)."""
+    history: np.ndarray
+    """All returns, for the methods that ask for more than the windows."""
+    dates: np.ndarray
+    """Their days, datetime64[D]."""
 
 
 def rebuild(snapshot: MarketSnapshot, settings: CorrelationSettings) -> Windows:
@@ -40,21 +59,25 @@ def rebuild(snapshot: MarketSnapshot, settings: CorrelationSettings) -> Windows:
         columns={symbol: column for column, symbol in enumerate(snapshot.symbols)},
         window=snapshot.returns[-settings.window_days :],
         compared=snapshot.returns[-(settings.recent_days + settings.previous_days) :],
+        weighed=snapshot.returns[-days:],
         exponential=ewma(snapshot.returns[-days:], settings.ewma_decay),
+        history=snapshot.returns,
+        dates=snapshot.dates,
     )
 
 
 def analyse(
     state: Windows, book: Book, parameters: Parameters, settings: CorrelationSettings
-) -> tuple[CorrelationReport, tuple[str, ...]]:
-    """Correlation picture of the book. Symbols that have not moved in the window are left out with a warning.
+) -> tuple[CorrelationReport, tuple[str, ...], tuple[str, ...]]:
+    """Correlation picture of the book, warnings, fallbacks. Symbols that have not moved in the window are left out.
 
     Raises
     ------
     InvalidMarketData
         No symbol of the book has moved.
     """
-    warnings = []
+    methods = methods_for(Role.CORRELATION, parameters.methods, settings.methods)
+    warnings: list[str] = []
     moving = [symbol for symbol in book.symbols if _moves(state, state.columns[symbol])]
     still = [s for s in book.symbols if s not in moving]
     if still:
@@ -65,13 +88,19 @@ def analyse(
     window = state.window[:, columns]
     covariance, shrinkage = ledoit_wolf(window)
     shrunk = correlation_of(covariance)
+    exponential = correlation_of(state.exponential[np.ix_(columns, columns)])
     weights = book.weights[[book.symbols.index(symbol) for symbol in moving]]
-    # Seeded by the request alone, so that the same question on the same snapshot has the same answer.
+    # Seeded by the request alone, so that the same question on the same snapshot has the same answer; a stream to
+    # each method, so that its answer does not depend on what else is asked.
     rng = np.random.default_rng(parameters.seed)
-    estimates = [_risk_concentration(covariance, weights, len(window)), *_spectrum(shrunk, len(window))]
+    streams = [np.random.default_rng(stream) for stream in np.random.SeedSequence(parameters.seed).spawn(3)]
+    estimates = _shrunk_estimates(window, covariance, shrinkage, weights, rng, streams[0], settings)
+    if "ewma" in methods:
+        estimates += _ewma_estimates(state.weighed[:, columns], exponential, streams[1], settings)
+    extra, found = matrices.more(methods, window, streams[2], settings)
+    estimates += found
     regime = None
-    if len(moving) > 1:
-        estimates.insert(0, _mean_correlation(shrunk, window, rng, settings))
+    if "window_change" in methods and len(moving) > 1:
         regime = regime_change(state.compared[:, columns], rng, settings)
         if regime is None:
             warnings.append(
@@ -80,18 +109,112 @@ def analyse(
             )
     if len(window) < settings.window_days:
         warnings.append(f"the window holds {len(window)} of {settings.window_days} days")
+    warnings += [f"the {matrix.method} correlation is {matrix.note}" for matrix in extra if "singular" in matrix.note]
+    order, groups = clustered(shrunk, settings.cluster_correlation)
+    asked = _asked(methods, state, moving, columns, shrunk, settings)
     return (
         CorrelationReport(
             symbols=tuple(moving),
             shrunk=shrunk,
-            ewma=correlation_of(state.exponential[np.ix_(columns, columns)]),
+            ewma=exponential,
             shrinkage=shrinkage,
             estimates=tuple(estimates),
             pairs=_pairs(moving, shrunk, settings),
             regime=regime,
+            order=tuple(order.tolist()),
+            clusters=tuple(tuple(moving[place] for place in group) for group in groups),
+            matrices=tuple(extra),
+            watches=asked.watches,
+            dynamic=asked.dynamic,
+            dependence=asked.dependence,
         ),
-        tuple(warnings),
+        (*warnings, *asked.warnings),
+        asked.fallbacks,
     )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the methods that look at the whole history found."""
+
+    watches: tuple[ChangeWatch, ...]
+    dynamic: DynamicCorrelation | None
+    dependence: BookDependence | None
+    warnings: tuple[str, ...]
+    fallbacks: tuple[str, ...]
+
+
+def _asked(
+    methods: tuple[str, ...],
+    state: Windows,
+    moving: list[str],
+    columns: np.ndarray,
+    shrunk: np.ndarray,
+    settings: CorrelationSettings,
+) -> _Asked:
+    """Run the expensive methods that are asked for; one that cannot run on this data says why and spares the others."""
+    wanted = [method for method in ("cusum", "bayesian_change_point", "dcc", "copula") if method in methods]
+    watches: list[ChangeWatch] = []
+    dynamic, together = None, None
+    warnings: list[str] = []
+    fallbacks: list[str] = []
+    if wanted and len(moving) < 2:
+        warnings.append(f"{', '.join(wanted)}: one symbol has no correlation")
+        wanted = []
+    history = state.history[:, columns] if wanted else np.zeros((0, 0))
+    for method in wanted:
+        try:
+            if method == "dcc":
+                days = slice(-settings.dcc_days, None)
+                dynamic, noted, fallbacks = dynamic_correlation(moving, history[days], state.dates[days], settings)
+                warnings += noted
+            elif method == "copula":
+                together = dependence(moving, history[-settings.copula_days :], shrunk, settings)
+            else:
+                watches += watch((method,), history, state.dates, settings)
+        except InvalidMarketData as error:
+            warnings.append(f"{method}: {error}")
+    return _Asked(tuple(watches), dynamic, together, tuple(warnings), tuple(fallbacks))
+
+
+def _shrunk_estimates(
+    window: np.ndarray,
+    covariance: np.ndarray,
+    shrinkage: float,
+    weights: np.ndarray,
+    rng: np.random.Generator,
+    stream: np.random.Generator,
+    settings: CorrelationSettings,
+) -> list[Estimate]:
+    """Figures of the shrunk matrix; resamples are shrunk by the same amount."""
+    shrunk = correlation_of(covariance)
+    if len(shrunk) == 1:
+        spectrum = matrices.estimates(
+            "ledoit_wolf", shrunk, None, len(window), ("largest_eigenvalue_share", "effective_bets")
+        )
+        return [_risk_concentration(covariance, weights, len(window), None), *spectrum]
+    resampled = matrices.Resamples.drawn(len(window), stream, settings).covariances(window)
+    places = np.arange(len(shrunk))
+    target = shrinkage * np.trace(resampled, axis1=1, axis2=2) / len(shrunk)
+    resampled *= 1 - shrinkage
+    resampled[:, places, places] += target[:, None]
+    draws = matrices.figures(matrices.correlations(resampled))
+    return [
+        _mean_correlation(shrunk, window, rng, settings),
+        _risk_concentration(covariance, weights, len(window), resampled),
+        *matrices.estimates("ledoit_wolf", shrunk, draws, len(window), ("largest_eigenvalue_share", "effective_bets")),
+    ]
+
+
+def _ewma_estimates(
+    weighed: np.ndarray, correlation: np.ndarray, rng: np.random.Generator, settings: CorrelationSettings
+) -> list[Estimate]:
+    draws = None
+    if len(correlation) > 1:
+        resampled = matrices.Resamples.drawn(len(weighed), rng, settings, settings.ewma_decay).covariances(weighed)
+        draws = matrices.figures(matrices.correlations(resampled))
+    measures = tuple(matrices.FIGURES) if len(correlation) > 1 else ("largest_eigenvalue_share", "effective_bets")
+    return matrices.estimates("ewma", correlation, draws, len(weighed), measures)
 
 
 def _moves(state: Windows, column: int) -> bool:
@@ -179,41 +302,28 @@ def _mean_correlation(
     )
 
 
-def _risk_concentration(covariance: np.ndarray, weights: np.ndarray, samples: int) -> Estimate:
+def _risk_concentration(
+    covariance: np.ndarray, weights: np.ndarray, samples: int, resampled: np.ndarray | None
+) -> Estimate:
     """Volatility of the book over the sum of its positions' volatilities: 1 when nothing diversifies."""
-    stand_alone = float(np.abs(weights) @ np.sqrt(np.diag(covariance)))
-    together = math.sqrt(max(0.0, float(weights @ covariance @ weights)))
+
+    def ratio(covariances: np.ndarray) -> np.ndarray:
+        alone = np.sqrt(np.diagonal(covariances, axis1=-2, axis2=-1)) @ np.abs(weights)
+        together = np.sqrt(np.maximum(0.0, np.einsum("i,...ij,j->...", weights, covariances, weights)))
+        return np.asarray(np.divide(together, alone, out=np.zeros_like(together), where=alone > 0))
+
+    value = float(ratio(covariance[None])[0])
+    half = None if resampled is None else Z_INTERVAL * float(ratio(resampled).std(ddof=1))
     return Estimate(
         measure="correlation_risk",
-        value=together / stand_alone if stand_alone > 0 else 0.0,
+        value=value,
         unit="ratio",
         method_label="ledoit_wolf",
         convention="sqrt(w'Sw) / sum(|w_i| s_i)",
         samples=samples,
-        interval_method="none: not computed",
-    )
-
-
-def _spectrum(correlation: np.ndarray, samples: int) -> tuple[Estimate, Estimate]:
-    """Share of the largest eigenvalue, and the effective rank exp(entropy of the shares) (Roy & Vetterli 2007)."""
-    shares = np.clip(np.linalg.eigvalsh(correlation), 0.0, None) / len(correlation)
-    positive = shares[shares > 0]
-
-    def estimate(measure: str, value: float, convention: str) -> Estimate:
-        return Estimate(
-            measure=measure,
-            value=value,
-            unit="ratio",
-            method_label="ledoit_wolf",
-            convention=convention,
-            samples=samples,
-            interval_method="none: not computed",
-        )
-
-    entropy = -float((positive * np.log(positive)).sum())
-    return (
-        estimate("largest_eigenvalue_share", float(shares[-1]), "of the correlation matrix"),
-        estimate("effective_bets", math.exp(entropy), "exponential of the eigenvalue entropy"),
+        lower=None if half is None else max(0.0, value - half),
+        upper=None if half is None else max(value, min(1.0, value + half)),
+        interval_method=matrices.resampled_by(resampled),
     )
 
 

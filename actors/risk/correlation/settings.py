@@ -12,6 +12,8 @@ from annotated_types import Ge, Interval
 class CorrelationSettings:
     """Windows and thresholds (requirements risk 5.5 and 10.2)."""
 
+    methods: tuple[str, ...] = ("ledoit_wolf", "ewma", "window_change")
+    """Methods applied unasked; the Ledoit-Wolf picture is part of every report."""
     window_days: Annotated[int, Ge(30)] = 252
     """Days the shrunk correlation rests on."""
     ewma_decay: Annotated[float, Interval(gt=0, lt=1)] = 0.94
@@ -30,3 +32,17 @@ class CorrelationSettings:
     """Bootstrap replications of an interval."""
     block_days: Annotated[int, Ge(1)] = 10
     """Length of the blocks of days that the bootstrap draws, to keep their serial dependence."""
+    spectral_replications: Annotated[int, Ge(50)] = 200
+    """Bootstrap replications of the intervals of eigenvalues."""
+    cluster_correlation: Annotated[float, Interval(gt=-1, lt=1)] = 0.5
+    """Correlation above which, on average, symbols are one cluster."""
+    false_alarm_days: Annotated[int, Interval(ge=250, le=2000)] = 1000
+    """Mean days between false alarms of the change detectors, where correlation does not change."""
+    dcc_days: Annotated[int, Ge(250)] = 10_000
+    """Newest days that dynamic correlation rests on."""
+    dcc_full_symbols: Annotated[int, Ge(2)] = 30
+    """Symbols up to which dynamic correlation uses the full likelihood; pairs beyond."""
+    copula_days: Annotated[int, Ge(250)] = 2520
+    """Newest days that copulas rest on."""
+    copula_pairs: Annotated[int, Ge(1)] = 6
+    """Pairs of strongest correlation that get copulas of their own."""
