@@ -41,10 +41,17 @@ def check_limits(
             else (None, f"watched from {WATCHED_POSITIONS} positions on, and {held} are held")
         ),
     }
+    usual = {
+        "var": settings.var_limit,
+        "cvar": settings.cvar_limit,
+        "drawdown": settings.drawdown_limit,
+        "leverage": settings.leverage_limit,
+        "concentration": settings.concentration_limit,
+    }
     uses, breaches = [], []
     for name, (value, note) in values.items():
         own = getattr(book.limits, name) if book.limits is not None else None
-        limit = float(own if own is not None else getattr(settings, f"{name}_limit"))
+        limit = float(own if own is not None else usual[name])
         uses.append(LimitUse(name, limit, value, None if value is None else limit - value, note))
         if value is not None and value > limit:
             breaches.append(_breach(book, name, value, limit))

@@ -147,7 +147,7 @@ def student_t(daily: np.ndarray, parameters: Parameters, settings: ValueAtRiskSe
     return Outcome(tuple(found), (WITHOUT_EVAR.format("student_t", "its exponential moments are infinite"),))
 
 
-def fit_student_t(daily: np.ndarray, start: StudentT | None = None) -> StudentT:
+def fit_student_t(daily: np.ndarray) -> StudentT:
     """Maximum-likelihood Student-t of returns of shape (n,).
 
     Raises
@@ -160,13 +160,7 @@ def fit_student_t(daily: np.ndarray, start: StudentT | None = None) -> StudentT:
     _enough(daily)
     centre, spread = float(np.median(daily)), float(daily.std())
     sample = (daily - centre) / spread  # of order one, for the optimiser
-    first = (
-        np.array([0.0, math.log(0.7), math.log(4.0)])
-        if start is None
-        else np.array(
-            [(start.location - centre) / spread, math.log(start.scale / spread), math.log(start.degrees)],
-        )
-    )
+    first = np.array([0.0, math.log(0.7), math.log(4.0)])
     limits = [(-5.0, 5.0), (-12.0, 5.0), (math.log(DEGREES[0]), math.log(DEGREES[1]))]
     best = minimize(_t_likelihood, first, args=(sample,), jac=True, method="L-BFGS-B", bounds=limits)
     location, log_scale, log_degrees = best.x

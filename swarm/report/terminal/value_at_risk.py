@@ -106,7 +106,7 @@ def _contributions(
             percent(1.96 * float(found.component_cvar_error[place])),
             "" if share is None else percent(share),
             percent(found.cvar - float(found.incremental_cvar[place])),
-            "" if share is None else bar(share),
+            "" if share is None or not found.largest_share else bar(share / found.largest_share),
         )
     yield shown
     rest = order[SHOWN:]
