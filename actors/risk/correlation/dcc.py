@@ -257,9 +257,9 @@ def _search(problem: _Problem) -> tuple[np.ndarray, int]:
         loss,
         starts[int(np.argmin(losses))],
         method="L-BFGS-B",
-        jac="3-point",
+        jac="2-point",
         bounds=(MOMENTUM_BOUNDS, SHARE_BOUNDS),
-        options={"ftol": 1e-12, "gtol": 1e-7},
+        options={"ftol": 1e-11, "gtol": 1e-6, "finite_diff_rel_step": 1e-6},
     )
     return np.asarray(found.x), count
 
