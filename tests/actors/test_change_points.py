@@ -106,7 +106,7 @@ def test_thresholds_of_the_sums_equal_siegmunds_formula():
         assert days == pytest.approx(expected, rel=0.1)
 
 
-@pytest.mark.parametrize(("method", "runs", "days"), [("cusum", 600, 8000), ("bayesian_change_point", 120, 4000)])
+@pytest.mark.parametrize(("method", "runs", "days"), [("cusum", 600, 8000), ("bayesian_change_point", 80, 4000)])
 def test_thresholds_of_the_table_come_out_of_another_simulation(method, runs, days):
     found = changes.calibrate(method, seed=12345, runs=runs, days=days)
     np.testing.assert_allclose(found, changes.THRESHOLDS[method], rtol=0.05 if method == "cusum" else 0.2)

@@ -9,10 +9,7 @@ import numpy as np
 
 from actors.risk.correlation import matrices
 from actors.risk.correlation.clusters import clustered
-from actors.risk.correlation.dependence import dependence
-from actors.risk.correlation.dynamic import dynamic_correlation
 from actors.risk.correlation.settings import CorrelationSettings
-from actors.risk.correlation.watch import watch
 from actors.risk.covariance import correlation_of, ewma, ledoit_wolf, mean_pair
 from actors.risk.measures import Z_INTERVAL
 from cluster.errors import InvalidMarketData
@@ -164,13 +161,20 @@ def _asked(
     history = state.history[:, columns] if wanted else np.zeros((0, 0))
     for method in wanted:
         try:
+            # Imported here: compiled loops are for those who ask, an agent must start fast.
             if method == "dcc":
+                from actors.risk.correlation.dynamic import dynamic_correlation
+
                 days = slice(-settings.dcc_days, None)
                 dynamic, noted, fallbacks = dynamic_correlation(moving, history[days], state.dates[days], settings)
                 warnings += noted
             elif method == "copula":
+                from actors.risk.correlation.dependence import dependence
+
                 together = dependence(moving, history[-settings.copula_days :], shrunk, settings)
             else:
+                from actors.risk.correlation.watch import watch
+
                 watches += watch((method,), history, state.dates, settings)
         except InvalidMarketData as error:
             warnings.append(f"{method}: {error}")
