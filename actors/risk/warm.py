@@ -1,7 +1,8 @@
 """Compile every kernel of the risk rooms once and keep the machine code: ``python -m actors.risk.warm``.
 
 Run at installation, so that no agent and no test pays for a compiler. Numba keeps the code beside the sources, for this
-CPU; a changed source compiles anew.
+CPU. It compiles a changed source anew, but not the callers of a kernel that changed in another file: so what was kept
+is thrown away first.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 import actors.risk
@@ -24,7 +26,9 @@ def kernel_modules() -> Iterator[ModuleType]:
 
 
 def warm() -> dict[str, float]:
-    """Call every kernel once; returns the seconds that each module took."""
+    """Throw away what was kept and call every kernel once; returns the seconds that each module took."""
+    for kept in Path(actors.risk.__file__).parent.rglob("*.nb[ic]"):
+        kept.unlink(missing_ok=True)
     taken = {}
     for module in kernel_modules():
         started = time.perf_counter()

@@ -19,7 +19,7 @@ from cluster import session
 from cluster.errors import CalculationIncomplete, SwarmError, SwarmUnavailable
 from hive.messages.calculation import METHODS
 from hive.messages.health import AgentState, SwarmState
-from swarm.cli import bench, data, risk
+from swarm.cli import backtest, bench, data, risk
 from swarm.cli.context import Address, Context, Json, boot_progress, emit, err
 from swarm.settings import describe, swarm_home
 
@@ -33,6 +33,7 @@ config = typer.Typer(no_args_is_help=True, help="Look at the settings.")
 app.add_typer(config, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
+app.add_typer(backtest.app, name="backtest")
 app.command("risk")(risk.risk)
 app.command("demo")(risk.demo)
 

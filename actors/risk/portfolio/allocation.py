@@ -1,23 +1,49 @@
-"""Allocations of balanced and of least risk for the symbols of a book.
+"""Allocations for the symbols of a book: what it is, what it could be, and whether going there is worth it.
 
-Both keep the sign of every position and the book's gross exposure: a short stays short. Covariances are shrunk
-(Ledoit-Wolf) and daily; positions of zero weight take no part.
+Without a mandate that allows otherwise, a proposal keeps the sign of every position and the book's gross exposure.
+Covariances are shrunk (Ledoit-Wolf) and daily; positions of zero weight take no part.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from actors.risk.covariance import ledoit_wolf
-from actors.risk.measures import book_returns, historical, volatility
+from actors.risk.exposures import daily_returns, moved_columns, position_returns
+from actors.risk.measures import Z_INTERVAL, historical, volatility
+from actors.risk.portfolio import convex, discrete, kernels
+from actors.risk.portfolio.constraints import TRADING_DAYS, Constraints, constraints_of, measured, refuse_infeasible
+from actors.risk.portfolio.rebalance import Costs, costs_of, plan
 from actors.risk.portfolio.settings import PortfolioSettings
-from cluster.errors import InvalidMarketData, InvalidPortfolio, SwarmError
+from actors.risk.portfolio.sizing import kelly_continuous, volatility_target
+from cluster.errors import InvalidMarketData, InvalidPortfolio, InvalidRequest, SwarmError
 from hive.market.snapshot import MarketSnapshot
-from hive.messages.calculation import Parameters
+from hive.messages.calculation import Parameters, Role, methods_for
+from hive.messages.estimate import Estimate
+from hive.messages.mandate import Mandate
 from hive.messages.portfolio import Book
-from hive.messages.reports import Allocation, PortfolioReport
+from hive.messages.reports import (
+    Allocation,
+    DiscreteChoice,
+    ParetoPoint,
+    PortfolioReport,
+    RebalanceAdvice,
+    SizingAdvice,
+)
+
+NAMES = {
+    "risk_parity": "risk-balanced",
+    "minimum_variance": "minimum variance",
+    "mean_variance": "mean-variance",
+    "minimum_cvar": "minimum CVaR",
+    "maximum_diversification": "maximum diversification",
+    "hrp": "hierarchical risk parity",
+    "black_litterman": "Black-Litterman",
+}
+LEVERAGE_CAP = 2.0  # largest multiple of the present book that a sizing rule advises
 
 
 class NotConverged(SwarmError):
@@ -45,7 +71,7 @@ def rebuild(snapshot: MarketSnapshot, settings: PortfolioSettings) -> Window:
 def propose(
     state: Window, book: Book, parameters: Parameters, settings: PortfolioSettings
 ) -> tuple[PortfolioReport, tuple[str, ...], tuple[str, ...]]:
-    """The book's own risk and two proposals: equal risk contributions and minimum variance.
+    """The book's own risk and the proposals, front, rebalance, sizes and discrete choices that are asked for.
 
     Returns
     -------
@@ -54,62 +80,291 @@ def propose(
     Raises
     ------
     InvalidPortfolio
-        Every weight of the book is zero.
+        Every weight of the book is zero, or the mandate cannot be obeyed.
     InvalidMarketData
         A position did not move in the covariance window.
     """
-    held = np.flatnonzero(book.weights)
-    if len(held) == 0:
-        raise InvalidPortfolio("every weight of the book is zero", "Hold at least one position")
-    columns = np.array([state.columns[symbol] for symbol in book.symbols])
-    active, _ = ledoit_wolf(state.recent[:, columns[held]])
-    still = [book.symbols[place] for place, variance in zip(held, np.diag(active), strict=True) if not variance > 0]
-    if still:
-        raise InvalidMarketData(f"{', '.join(still)} did not move in the covariance window", "Leave it out")
-    covariance = np.zeros((len(columns), len(columns)))
-    covariance[np.ix_(held, held)] = active
-    signs = np.sign(book.weights[held])
-    gross = float(np.abs(book.weights).sum())
-    signed = active * np.outer(signs, signs)
-
-    def whole(magnitudes: np.ndarray) -> np.ndarray:
-        weights = np.zeros(len(book.weights))
-        weights[held] = signs * magnitudes * gross
-        return weights
-
-    fallbacks: tuple[str, ...] = ()
-    try:
-        balanced, label = risk_parity(signed, settings), "risk_parity"
-    except NotConverged as error:
-        balanced, label = inverse_volatility(signed), "inverse_volatility"
-        fallbacks = (f"risk_parity: {error}",)
-
-    def allocation(name: str, method_label: str, weights: np.ndarray) -> Allocation:
-        daily = book_returns(state.returns, columns, weights)
-        tails = [e for c in parameters.confidences for e in historical(daily, c, parameters.horizon_days)]
-        return Allocation(
-            name=name,
-            method_label=method_label,
-            weights=weights,
-            risk_contributions=risk_contributions(covariance, weights),
-            turnover=float(np.abs(weights - book.weights).sum() / 2),
-            estimates=(volatility(daily), *tails),
-        )
-
+    room = _Room(state, book, parameters, settings)
+    methods = methods_for(Role.PORTFOLIO, parameters.methods, settings.methods)
+    asked = [method for method in methods if method in NAMES]
+    for method in asked or (["mean_variance"] if "rebalance" in methods else []):  # an advice needs an aim
+        room.add(method)
     report = PortfolioReport(
         symbols=book.symbols,
-        current=allocation("current", "as_given", book.weights),
-        proposals=(
-            allocation("risk-balanced", label, whole(balanced)),
-            allocation("minimum variance", "minimum_variance", whole(minimum_variance(signed))),
-        ),
+        current=room.allocation("current", "as_given", book.weights),
+        proposals=tuple(room.proposals),
+        front=room.front() if "pareto_front" in methods else (),
+        rebalance=room.rebalance() if "rebalance" in methods else None,
+        sizing=room.sizing() if "sizing" in methods else (),
+        discrete=room.discrete(methods),
     )
-    warnings = []
     if len(state.recent) < settings.covariance_days:
-        warnings.append(f"the covariance rests on {len(state.recent)} of {settings.covariance_days} days")
-    if (book.weights < 0).any():
-        warnings.append("the book holds shorts: the proposals keep signs and gross exposure, not net exposure")
-    return report, tuple(warnings), fallbacks
+        room.warnings.append(f"the covariance rests on {len(state.recent)} of {settings.covariance_days} days")
+    if (book.weights < 0).any() and not room.mandated:
+        room.warnings.append("the book holds shorts: the proposals keep signs and gross exposure, not net exposure")
+    return report, tuple(room.warnings), tuple(room.fallbacks)
+
+
+class _Room:
+    """One question on its way to its answer."""
+
+    def __init__(self, state: Window, book: Book, parameters: Parameters, settings: PortfolioSettings) -> None:
+        self.state, self.book, self.parameters, self.settings = state, book, parameters, settings
+        self.warnings: list[str] = []
+        self.fallbacks: list[str] = []
+        self.proposals: list[Allocation] = []
+        self.held = np.flatnonzero(book.weights)
+        if len(self.held) == 0:
+            raise InvalidPortfolio("every weight of the book is zero", "Hold at least one position")
+        self.mandated = book.mandate is not None and book.mandate != Mandate()
+        recent = position_returns(book, state.recent[:, moved_columns(book, state.columns)])
+        if len(recent) < 2:
+            raise InvalidMarketData("one day has no covariance", "Give more history")
+        self.moves = recent[:, self.held]
+        self.covariance, _ = ledoit_wolf(self.moves)
+        still = [
+            book.symbols[place]
+            for place, variance in zip(self.held, np.diag(self.covariance), strict=True)
+            if not variance > 0
+        ]
+        if still:
+            raise InvalidMarketData(f"{', '.join(still)} did not move in the covariance window", "Leave it out")
+        self.constraints: Constraints = constraints_of(book, self.held)
+        self.annual = self.moves.mean(axis=0) * TRADING_DAYS
+        if self.mandated:
+            if not self.constraints.total > 0:
+                raise InvalidPortfolio(
+                    f"the weights of {book.name!r} sum to {self.constraints.total:.3g}, and a mandate that lets them "
+                    "change sign needs a positive sum",
+                    "Bound weights on one side of zero, or hold a net long book",
+                )
+            refuse_infeasible(self.constraints, self.annual)
+        self.costs: Costs = costs_of(
+            book.spreads[self.held],
+            book.volumes[self.held],
+            book.unit_exposures[self.held],
+            np.sqrt(np.diag(self.covariance)),
+            book.value,
+            default_half_spread=settings.default_half_spread,
+            coefficient=settings.impact_coefficient,
+        )
+
+    def add(self, method: str) -> None:
+        """Propose by one method; what fails or disobeys the mandate falls back, and says so."""
+        if method == "black_litterman" and not (self.book.mandate and self.book.mandate.views):
+            self.warnings.append("black_litterman: the portfolio states no views; give `mandate.views`")
+            return
+        try:
+            unknowns, label = self._solved(method)
+        except (SwarmError, ValueError, np.linalg.LinAlgError) as error:
+            self.fallbacks.append(f"{method}: {error}")
+            unknowns, label = self._last_resort(), "inverse_volatility"
+        uses = measured(self.constraints, unknowns, self.annual) if self.mandated else ()
+        broken = [use.name for use in uses if not use.met]
+        if broken:
+            self.warnings.append(f"{method}: its answer does not obey {', '.join(broken)} and is not proposed")
+            return
+        weights = self.whole(self.constraints.signs * unknowns)
+        self.proposals.append(replace(self.allocation(NAMES[method], label, weights), constraints=uses))
+
+    def whole(self, weights: np.ndarray) -> np.ndarray:
+        """Weights of all positions from those held."""
+        every = np.zeros(len(self.book.weights))
+        every[self.held] = weights
+        return every
+
+    def allocation(self, name: str, label: str, weights: np.ndarray) -> Allocation:
+        """Weights with their risk on the whole history."""
+        daily = daily_returns(replace(self.book, weights=weights), self.state.columns, self.state.returns)
+        tails = [e for c in self.parameters.confidences for e in historical(daily, c, self.parameters.horizon_days)]
+        trades = (weights - self.book.weights)[self.held]
+        recent = self.moves @ weights[self.held]
+        risk = np.zeros(len(weights))
+        risk[self.held] = risk_contributions(self.covariance, weights[self.held])
+        return Allocation(
+            name=name,
+            method_label=label,
+            weights=weights,
+            risk_contributions=risk,
+            turnover=float(np.abs(weights - self.book.weights).sum() / 2),
+            estimates=(volatility(daily), *tails),
+            cost=self.costs.of(trades) if np.abs(trades).max() > 0 else None,
+            annual=(float(recent.mean()) * TRADING_DAYS, float(recent.std(ddof=1)) * math.sqrt(TRADING_DAYS)),
+        )
+
+    def _solved(self, method: str) -> tuple[np.ndarray, str]:
+        """(unknowns, method label). The two compiled methods serve whatever has no constraints but bounds."""
+        signs = self.constraints.signs
+        signed = np.ascontiguousarray(self.covariance * np.outer(signs, signs))
+        budgets = self._budgets()
+        boxed = not self.mandated or _boxed(self.constraints)
+        if method == "minimum_variance" and boxed:
+            solver = kernels.BoxMinimumVariance(self.constraints.lower, self.constraints.upper, self.constraints.total)
+            return solver.solve(signed).copy(), method
+        if method == "risk_parity" and (not self.mandated or self.constraints.plain):
+            return risk_parity(signed, self.settings, budgets) * self.constraints.total, method
+        if method == "minimum_variance" and self.constraints.max_positions is not None:
+            chosen = discrete.best_support(signed, self.constraints)
+            if chosen is not None:
+                return chosen, method
+        found = convex.solve(
+            method,
+            self.moves * signs,
+            self.constraints,
+            risk_aversion=self.settings.risk_aversion,
+            confidence=self.parameters.confidences[0],
+            budgets=budgets,
+            views=self.book.mandate.views if self.book.mandate else (),
+        )
+        return found, method
+
+    def _budgets(self) -> np.ndarray | None:
+        stated = self.book.mandate.risk_budgets if self.book.mandate else None
+        if stated is None:
+            return None
+        missing = [symbol for symbol in self.constraints.symbols if symbol not in stated]
+        if missing or len(stated) > len(self.constraints.symbols):
+            raise InvalidPortfolio(
+                f"risk budgets are for {len(stated)} symbols, and the book holds {len(self.constraints.symbols)}",
+                "Give one to every position held",
+            )
+        return np.array([stated[symbol] for symbol in self.constraints.symbols])
+
+    def _last_resort(self) -> np.ndarray:
+        return inverse_volatility(self.covariance) * self.constraints.total
+
+    def front(self) -> tuple[ParetoPoint, ...]:
+        """Efficient portfolios in rising return, dominated ones left out."""
+        try:
+            found = convex.front(self.moves * self.constraints.signs, self.constraints, self.settings.front_points)
+        except SwarmError as error:
+            self.warnings.append(f"pareto_front: {error}")
+            return ()
+        points = []
+        n = len(self.moves)
+        for unknowns in found:
+            if self.mandated and not all(use.met for use in measured(self.constraints, unknowns, self.annual)):
+                continue
+            daily = self.moves @ (self.constraints.signs * unknowns)
+            mean, deviation = float(daily.mean()) * TRADING_DAYS, float(daily.std(ddof=1)) * math.sqrt(TRADING_DAYS)
+            points.append((mean, deviation, unknowns))
+        points.sort(key=lambda point: point[1])
+        efficient: list[ParetoPoint] = []
+        highest = -math.inf
+        for mean, deviation, unknowns in points:
+            if mean <= highest:
+                continue
+            highest = mean
+            efficient.append(
+                ParetoPoint(
+                    weights=self.whole(self.constraints.signs * unknowns),
+                    annual_return=_annual("annual_return", mean, deviation * math.sqrt(TRADING_DAYS / n), n),
+                    annual_volatility=_annual("annual_volatility", deviation, deviation / math.sqrt(2 * n), n),
+                )
+            )
+        return tuple(efficient)
+
+    def rebalance(self) -> RebalanceAdvice | None:
+        """Advice on going towards the proposal of most utility."""
+        if not self.proposals:
+            self.warnings.append("rebalance: there is no proposal to go towards")
+            return None
+        covariance = self.covariance * TRADING_DAYS
+        settings = self.settings
+
+        def utility(allocation: Allocation) -> float:
+            w = allocation.weights[self.held]
+            return float(self.annual @ w - settings.risk_aversion / 2 * w @ covariance @ w)
+
+        aim = max(self.proposals, key=utility)
+        advice = plan(
+            self.book.weights[self.held],
+            aim.weights[self.held],
+            self.annual,
+            covariance,
+            self.costs,
+            aversion=settings.risk_aversion,
+            holding_days=settings.holding_days,
+            band=settings.no_trade_band,
+        )
+        way = aim.weights - self.book.weights
+        return RebalanceAdvice(
+            towards=aim.name,
+            trade=advice.trade,
+            share=advice.share,
+            weights=self.book.weights + advice.share * way,
+            gain=advice.gain,
+            cost=advice.cost,
+            hurdle=settings.no_trade_band,
+            note="expected returns are the window's means, and those are noisy: see the front's intervals",
+        )
+
+    def sizing(self) -> tuple[SizingAdvice, ...]:
+        """Multiples of the present book by Kelly and by a volatility target."""
+        daily = self.moves @ self.book.weights[self.held]
+        n, mean = len(daily), float(daily.mean()) * TRADING_DAYS
+        deviation = float(daily.std(ddof=1)) * math.sqrt(TRADING_DAYS)
+        error = deviation * math.sqrt(TRADING_DAYS / n)
+        if not deviation > 0:
+            self.warnings.append("sizing: the book does not move, so no rule has a size for it")
+            return ()
+
+        def kelly(expected: float) -> float:
+            return min(LEVERAGE_CAP, kelly_continuous(expected, deviation, fraction=self.settings.kelly_fraction))
+
+        spread = Z_INTERVAL / math.sqrt(2 * n)
+        target = self.settings.target_volatility
+        return (
+            SizingAdvice(
+                rule=f"Kelly, {self.settings.kelly_fraction:g} of it",
+                multiple=kelly(mean),
+                lower=kelly(mean - Z_INTERVAL * error),
+                upper=kelly(mean + Z_INTERVAL * error),
+                note=f"mean over variance of {n} days, at most {LEVERAGE_CAP:g}; the interval is that of the mean",
+            ),
+            SizingAdvice(
+                rule=f"volatility target {target:.0%} a year",
+                multiple=volatility_target(deviation, target, cap=LEVERAGE_CAP),
+                lower=volatility_target(deviation * (1 + spread), target, cap=LEVERAGE_CAP),
+                upper=volatility_target(deviation * (1 - spread), target, cap=LEVERAGE_CAP),
+                note=f"volatility of {n} days, at most {LEVERAGE_CAP:g}",
+            ),
+        )
+
+    def discrete(self, methods: tuple[str, ...]) -> tuple[DiscreteChoice, ...]:
+        """Choices of equal positions by annealing and by the simulated circuit, beside the exact one."""
+        asked = [method for method in methods if method in discrete.METHODS]
+        signs = self.constraints.signs
+        signed, rewards = self.covariance * np.outer(signs, signs) * TRADING_DAYS, signs * self.annual
+        found = []
+        for method in asked:
+            try:
+                found.append(
+                    discrete.choose(method, self.constraints, signed, rewards, self.settings, seed=self.parameters.seed)
+                )
+            except (InvalidRequest, InvalidMarketData) as error:
+                self.warnings.append(f"{method}: {error}")
+        return tuple(found)
+
+
+def _boxed(constraints: Constraints) -> bool:
+    """Whether bounds of single weights and their sum are all that there is."""
+    limits = (constraints.max_turnover, constraints.max_positions, constraints.max_gross, constraints.target_return)
+    return not constraints.groups and all(limit is None for limit in limits)
+
+
+def _annual(measure: str, value: float, error: float, samples: int) -> Estimate:
+    return Estimate(
+        measure=measure,
+        value=value,
+        unit="fraction",
+        method_label="pareto_front",
+        convention="252 times the daily mean" if measure == "annual_return" else "sqrt(252) daily standard deviations",
+        samples=samples,
+        lower=value - Z_INTERVAL * error,
+        upper=value + Z_INTERVAL * error,
+        interval_method="asymptotic normal, independent days; the weights are taken as given",
+    )
 
 
 def risk_contributions(covariance: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -119,45 +374,41 @@ def risk_contributions(covariance: np.ndarray, weights: np.ndarray) -> np.ndarra
     return weights * marginal / variance if variance > 0 else np.zeros(len(weights))
 
 
-def risk_parity(covariance: np.ndarray, settings: PortfolioSettings) -> np.ndarray:
-    """Positive weights, summing to 1, whose risk contributions are equal.
+def risk_parity(covariance: np.ndarray, settings: PortfolioSettings, budgets: np.ndarray | None = None) -> np.ndarray:
+    """Positive weights, summing to 1, whose risk contributions are equal, or as ``budgets``, shape (n,), say.
 
-    Cyclical coordinate descent on w'Sw / 2 - sum(log w_i) / n (Griveau-Billion, Richard & Roncalli 2013), a strictly
-    convex problem: the solution exists and is the only one where the covariance is positive definite.
+    Compiled coordinate descent (:func:`actors.risk.portfolio.kernels.risk_budgets`) on a strictly convex problem: the
+    solution exists and is the only one where the covariance is positive definite.
 
     Raises
     ------
     NotConverged
-        The contributions are not within ``contribution_tolerance`` of 1 / n after ``max_sweeps`` sweeps.
+        The contributions are not within ``contribution_tolerance`` of their budgets after ``max_sweeps`` sweeps.
     """
-    n = len(covariance)
-    budget = 1.0 / n
-    weights = budget / np.sqrt(np.diag(covariance))
-    for _ in range(settings.max_sweeps):
-        for i in range(n):
-            others = float(covariance[i] @ weights) - covariance[i, i] * weights[i]
-            weights[i] = (-others + np.sqrt(others**2 + 4 * covariance[i, i] * budget)) / (2 * covariance[i, i])
-        # At the solution w'Sw = 1; scaling there after every sweep lets nearly perfect hedges converge too.
-        weights /= np.sqrt(weights @ covariance @ weights)
-        error = np.abs(risk_contributions(covariance, weights) - budget).max()
-        if error < settings.contribution_tolerance:
-            return np.asarray(weights / weights.sum())
-    raise NotConverged(
-        f"contributions deviate by {error:.1e} after {settings.max_sweeps} sweeps", "Raise portfolio.max_sweeps"
-    )
+    shares = np.full(len(covariance), 1.0 / len(covariance)) if budgets is None else np.array(budgets, dtype=float)
+    weights = 1.0 / np.sqrt(np.diag(covariance))
+    matrix = np.ascontiguousarray(covariance, dtype=float)
+    sweeps = kernels.risk_budgets(matrix, shares, weights, settings.contribution_tolerance, settings.max_sweeps)
+    if sweeps < 0:
+        raise NotConverged(
+            f"contributions are not within {settings.contribution_tolerance:g} of their budgets after "
+            f"{settings.max_sweeps} sweeps",
+            "Raise portfolio.max_sweeps",
+        )
+    return weights
 
 
 def minimum_variance(covariance: np.ndarray) -> np.ndarray:
-    """Non-negative weights, summing to 1, of least variance.
+    """Non-negative weights, summing to 1, of least variance: exact, by active sets.
 
-    The minimiser of x'Sx / 2 - sum(x) over x >= 0 is the answer up to scale, and with S = LL' that is the
-    non-negative least-squares problem |L'x - L^-1 1|, solved exactly by active sets (Lawson & Hanson 1974).
+    Raises
+    ------
+    ValueError
+        The covariance is not positive definite.
     """
-    from scipy.optimize import nnls
-
-    root = np.linalg.cholesky(covariance / np.trace(covariance))
-    solution, _ = nnls(root.T, np.linalg.solve(root, np.ones(len(covariance))))
-    return np.asarray(solution / solution.sum())
+    n = len(covariance)
+    matrix = np.ascontiguousarray(covariance, dtype=float)
+    return kernels.BoxMinimumVariance(np.zeros(n), np.ones(n)).solve(matrix)
 
 
 def inverse_volatility(covariance: np.ndarray) -> np.ndarray:

@@ -90,7 +90,8 @@ def _scenario(
             samples=samples,
             lower=float(min(low, value)) if math.isfinite(low) else None,
             upper=None if endless else float(max(high, value)),
-            interval_method=how + ("; no upper bound: tails too heavy to be fitted are among the resamples" if endless else ""),
+            interval_method=how
+            + ("; no upper bound: tails too heavy to be fitted are among the resamples" if endless else ""),
         ),
         contributions={},
         note=note,

@@ -16,7 +16,15 @@ from hive.messages.reports.correlation import (
     RegimeChange,
 )
 from hive.messages.reports.liquidity import LiquidityReport, PositionLiquidity
-from hive.messages.reports.portfolio import Allocation, PortfolioReport
+from hive.messages.reports.portfolio import (
+    Allocation,
+    ConstraintUse,
+    DiscreteChoice,
+    ParetoPoint,
+    PortfolioReport,
+    RebalanceAdvice,
+    SizingAdvice,
+)
 from hive.messages.reports.stress import FactorSensitivity, ReverseStress, Scenario, Sensitivity, StressReport
 from hive.messages.reports.value_at_risk import (
     BacktestResult,
@@ -39,12 +47,14 @@ __all__ = [
     "BookDependence",
     "ChangeCall",
     "ChangeWatch",
+    "ConstraintUse",
     "CopulaFit",
     "CorrelatedPair",
     "CorrelationMatrix",
     "CorrelationReport",
     "DayLoss",
     "Decomposition",
+    "DiscreteChoice",
     "DynamicCorrelation",
     "FactorSensitivity",
     "LimitUse",
@@ -52,13 +62,16 @@ __all__ = [
     "ModelBacktest",
     "ModelComparison",
     "PairDependence",
+    "ParetoPoint",
     "PortfolioReport",
     "PositionLiquidity",
+    "RebalanceAdvice",
     "RegimeChange",
     "Report",
     "ReverseStress",
     "Scenario",
     "Sensitivity",
+    "SizingAdvice",
     "StressReport",
     "TrafficLight",
     "ValueAtRiskReport",

@@ -9,6 +9,18 @@ from hive.messages.estimate import Estimate
 
 
 @message
+class ConstraintUse:
+    """One constraint of the mandate, measured on the weights proposed."""
+
+    name: str
+    value: float
+    lower: float | None
+    upper: float | None
+    met: bool
+    binding: bool
+
+
+@message
 class Allocation:
     """A set of weights with its risk."""
 
@@ -20,6 +32,12 @@ class Allocation:
     turnover: float
     """Half the sum of absolute weight changes against the book."""
     estimates: tuple[Estimate, ...]
+    cost: float | None = None
+    """Modelled cost of trading there, a fraction of value; None where no trade is proposed."""
+    constraints: tuple[ConstraintUse, ...] = ()
+    """Every constraint of the mandate; all are met in a proposal."""
+    annual: tuple[float, float] | None = None
+    """(Mean return, volatility) a year over the covariance window: where it stands by the front."""
 
     def estimate(self, measure: str, confidence: float | None = None) -> Estimate:
         """The allocation's estimate of ``measure``; KeyError where it has none."""
@@ -30,13 +48,77 @@ class Allocation:
 
 
 @message
+class ParetoPoint:
+    """One efficient portfolio: no other within the mandate has less volatility at its return or more."""
+
+    weights: np.ndarray
+    annual_return: Estimate
+    annual_volatility: Estimate
+
+
+@message
+class RebalanceAdvice:
+    """Whether trading towards an allocation is worth its cost."""
+
+    towards: str
+    trade: bool
+    share: float
+    """Share of the way proposed, 0 to 1: partial where the last steps cost more than they bring."""
+    weights: np.ndarray
+    gain: float
+    """Expected utility gained a year, as an annual return, before costs."""
+    cost: float
+    """Modelled cost of the trade, spread over the holding period, as an annual return."""
+    hurdle: float
+    """Gain beyond cost that is asked for before anything is traded."""
+    note: str
+
+
+@message
+class SizingAdvice:
+    """How large the book as a whole should be by one rule; 1 leaves it as it is."""
+
+    rule: str
+    multiple: float
+    """Of the present exposure."""
+    lower: float
+    upper: float
+    note: str
+
+
+@message
+class DiscreteChoice:
+    """A choice of whole positions by one method, against the exact answer where it is known."""
+
+    method_label: str
+    symbols: tuple[str, ...]
+    objective: float
+    exact: float | None
+    gap: float | None
+    """Objective over the exact one less 1; 0 is the optimum."""
+    success: float | None
+    """Share of runs that found the optimum."""
+    runs: int
+    evaluations: int
+    """Energies, or circuit executions, computed in all."""
+    note: str = ""
+
+
+@message
 class PortfolioReport:
-    """The book as it is and the allocations proposed for the same symbols and gross exposure."""
+    """The book as it is and the allocations proposed for the same symbols."""
 
     symbols: tuple[str, ...]
     current: Allocation
     proposals: tuple[Allocation, ...]
+    front: tuple[ParetoPoint, ...] = ()
+    rebalance: RebalanceAdvice | None = None
+    sizing: tuple[SizingAdvice, ...] = ()
+    discrete: tuple[DiscreteChoice, ...] = ()
 
     def all_estimates(self) -> tuple[Estimate, ...]:
         """Every estimate of the report."""
-        return tuple(e for allocation in (self.current, *self.proposals) for e in allocation.estimates)
+        return (
+            *(e for allocation in (self.current, *self.proposals) for e in allocation.estimates),
+            *(e for point in self.front for e in (point.annual_return, point.annual_volatility)),
+        )

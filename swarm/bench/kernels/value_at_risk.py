@@ -203,7 +203,7 @@ def _contributions_by_skfolio(returns: np.ndarray, weights: np.ndarray) -> Calla
 
 
 def _by_quantlib(losses: np.ndarray) -> Callable[[], Any]:
-    import QuantLib  # type: ignore[import-untyped]
+    import QuantLib
 
     statistics = QuantLib.RiskStatistics()
     statistics.add((-losses).tolist())

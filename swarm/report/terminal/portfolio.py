@@ -29,6 +29,9 @@ def section(report: PortfolioReport, result: CalculationResult) -> list[Renderab
     effect.add_row("largest risk contribution", *(_largest(a, report.symbols) for a in allocations))
     effect.add_row("net exposure", *(percent(float(a.weights.sum())) for a in allocations))
     effect.add_row("turnover", *(percent(a.turnover) for a in allocations))
+    effect.add_row("cost of trading there", *("" if a.cost is None else percent(a.cost) for a in allocations))
+    if any(a.constraints for a in allocations):
+        effect.add_row("binding", *(", ".join(u.name for u in a.constraints if u.binding) for a in allocations))
     effect.add_row("method", *(a.method_label for a in allocations), style="dim")
 
     weights = table("Weights, and share of risk")
@@ -39,7 +42,7 @@ def section(report: PortfolioReport, result: CalculationResult) -> list[Renderab
     for row, symbol in enumerate(report.symbols):
         cells = [text for a in allocations for text in (percent(a.weights[row]), percent(a.risk_contributions[row]))]
         weights.add_row(symbol, *cells)
-    return [effect, weights]
+    return [effect, weights, *_advice(report)]
 
 
 def _year(allocation: Allocation) -> float:
@@ -57,3 +60,29 @@ def _against(allocation: Allocation, current: Allocation, tail: Estimate) -> Tex
 def _largest(allocation: Allocation, symbols: tuple[str, ...]) -> str:
     place = int(np.argmax(allocation.risk_contributions))
     return f"{symbols[place]} {percent(float(allocation.risk_contributions[place]))}"
+
+
+def _advice(report: PortfolioReport) -> list[RenderableType]:
+    lines = []
+    if report.rebalance is not None:
+        advice = report.rebalance
+        verdict = f"go {advice.share:.0%} of the way" if advice.trade else "do not trade"
+        lines.append(
+            f"Rebalance towards {advice.towards}: {verdict}; gain {percent(advice.gain)} a year, cost "
+            f"{percent(advice.cost)}, asked for beyond it {percent(advice.hurdle)}"
+        )
+    for size in report.sizing:
+        span = f"{size.lower:.2f} .. {size.upper:.2f}"
+        lines.append(f"Size by {size.rule}: {size.multiple:.2f} x the present book ({span})")
+    for choice in report.discrete:
+        found = "" if choice.success is None else f", optimum in {choice.success:.0%} of {choice.runs} runs"
+        gap = "" if choice.gap is None else f"gap {choice.gap:.2%}"
+        lines.append(f"Equal positions by {choice.method_label}: {', '.join(choice.symbols)}; {gap}{found}")
+    if report.front:
+        low, high = report.front[0], report.front[-1]
+        lines.append(
+            f"Efficient front of {len(report.front)}: {percent(low.annual_return.value)} at "
+            f"{percent(low.annual_volatility.value)} to {percent(high.annual_return.value)} at "
+            f"{percent(high.annual_volatility.value)} a year"
+        )
+    return [Text("\n".join(lines))] if lines else []
