@@ -72,6 +72,69 @@ def test_box_minimum_variance_is_that_of_a_general_solver(snapshot):
     assert weights @ covariance @ weights <= plain @ covariance @ plain * (1 + 1e-12)
 
 
+@settings(max_examples=100, deadline=None)
+@given(covariances())
+def test_rewards_within_boxes_meet_the_optimality_conditions_and_stay_in_the_box(case):
+    covariance, rng = case
+    n = len(covariance)
+    lower = -rng.uniform(0, 0.3, n) * (rng.random(n) < 0.5)
+    solver = kernels.BoxMinimumVariance(lower, np.full(n, 0.9 + 1 / n), 1.0)
+    for rewards in (np.zeros(n), rng.normal(size=n), rng.normal(size=n) * 30):
+        weights = solver.solve(covariance, rewards)
+        assert (weights >= lower).all()
+        assert weights.sum() == pytest.approx(1, abs=1e-10)
+        slope = covariance @ weights - rewards
+        may_fall, may_rise = weights > lower + 1e-9, weights < 0.9 + 1 / n - 1e-9
+        if may_fall.any() and may_rise.any():
+            assert slope[may_fall].max() - slope[may_rise].min() < 1e-8 * (np.trace(covariance) + np.abs(rewards).max())
+
+
+def test_box_problems_are_those_of_an_interior_point_solver_to_nine_digits(snapshot):
+    import cvxpy as cp
+
+    covariance = ledoit_wolf(snapshot.returns[-1260:])[0] * 252
+    root, means = np.linalg.cholesky(covariance), snapshot.returns[-1260:].mean(axis=0) * 252
+    for rewards in (np.zeros(20), means / 5):
+        solved = kernels.BoxMinimumVariance(np.full(20, -0.02), np.full(20, 0.12)).solve(covariance, rewards)
+        x = cp.Variable(20)
+        goal = cp.Minimize(cp.sum_squares(root.T @ x) / 2 - rewards @ x)
+        problem = cp.Problem(goal, [cp.sum(x) == 1, x >= -0.02, x <= 0.12])
+        tight = dict.fromkeys(("tol_gap_abs", "tol_gap_rel", "tol_feas"), 1e-13)
+        problem.solve(solver="CLARABEL", **tight)
+        assert solved == pytest.approx(x.value, abs=2e-6)  # the interior point stops a little inside the bounds
+        ours = solved @ covariance @ solved / 2 - rewards @ solved
+        assert ours == pytest.approx(problem.value, abs=1e-9)
+
+
+def test_minimum_variance_of_five_years_is_the_known_one(snapshot):
+    """Annual volatility 0.1693978543 on the last 1260 days, long only, sample covariance (SciPy)."""
+    covariance = np.cov(snapshot.returns[-1260:].T)
+    weights = kernels.BoxMinimumVariance(np.zeros(20), np.ones(20)).solve(covariance)
+    assert np.sqrt(weights @ covariance @ weights * 252) == pytest.approx(0.1693978543, abs=1e-10)
+
+
+def test_a_million_warm_calls_would_not_drift(snapshot):
+    covariance = ledoit_wolf(snapshot.returns[-1260:])[0]
+    solver = kernels.BoxMinimumVariance(np.zeros(20), np.full(20, 0.1), 1.0)
+    tilts = np.random.default_rng(0).normal(size=(300, 20)) * 1e-4
+    for tilt in tilts:
+        for _ in range(10):
+            weights = solver.solve(covariance, tilt)
+    assert abs(weights.sum() - 1) < 1e-14
+
+
+@pytest.mark.parametrize("place", [(0, 0), (0, 1), (2, 1), (2, 2)])
+def test_a_covariance_or_reward_that_is_not_finite_never_comes_out(place):
+    covariance = np.diag([1.0, 2.0, 3.0])
+    covariance[place] = covariance[place[::-1]] = np.nan
+    solver = kernels.BoxMinimumVariance(np.zeros(3), np.full(3, 0.5))
+    with pytest.raises(ValueError, match=r"finite|definite"):
+        solver.solve(covariance)
+    with pytest.raises(ValueError, match=r"finite|definite"):
+        solver.solve(np.eye(3), np.array([0.0, np.nan, 0.0]))
+    assert solver.solve(np.eye(3)) == pytest.approx(1 / 3)  # a refusal leaves no trace
+
+
 def test_what_cannot_be_solved_is_refused():
     with pytest.raises(ValueError, match="sum to 1"):
         kernels.BoxMinimumVariance(np.zeros(3), np.full(3, 0.2))

@@ -119,22 +119,26 @@ def risk_budgets_plain(covariance: np.ndarray, budgets: np.ndarray, tolerance: f
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
 def minimum_variance(
     covariance: np.ndarray,
+    rewards: np.ndarray,
     lower: np.ndarray,
     upper: np.ndarray,
+    total: float,
     weights: np.ndarray,
     places: np.ndarray,
     work: np.ndarray,
     max_rounds: int,
 ) -> int:
-    """Rounds taken to the exact minimum of w'Sw over lower <= w <= upper with an unchanged sum; -1 where it fails.
+    """Rounds to the exact minimum of w'Sw / 2 - r'w over lower <= w <= upper, sum w = total; -1 where it fails.
 
     A primal active-set method: on the free weights the equality-constrained minimum is one Cholesky solve; a step
     stops at the first bound it meets, and a bound whose multiplier has the wrong sign is left.
 
     Parameters
     ----------
+    rewards : ndarray of shape (n,)
+        r; zeros for least variance.
     weights : ndarray of shape (n,)
-        Start, within the bounds and of the sum wanted; receives the answer.
+        Start, within the bounds and of the sum ``total``; receives the answer.
     places : int64 ndarray of shape (2, n)
         First row: -1, 0 or 1 for a weight at its lower bound, free, or at its upper bound; kept between calls.
     work : ndarray of shape (n + 4, n)
@@ -146,7 +150,12 @@ def minimum_variance(
     for i in range(n):
         scale += covariance[i, i]
     scale /= n
-    if not (scale > 0.0) or not (scale < np.inf):
+    largest = 0.0
+    for i in range(n):
+        largest = max(largest, abs(rewards[i]))
+        if np.isnan(rewards[i]):
+            return -1
+    if not (scale > 0.0) or not (scale + largest < np.inf):
         return -1
     for i in range(n):
         if status[i] == LOWER:
@@ -163,11 +172,14 @@ def minimum_variance(
                 m += 1
         multiplier = 0.0
         if m > 0:
-            room = 0.0
+            # From the bounds and not from the free weights, whose rounding would add up over a million warm calls.
+            room = total
+            for j in range(n):
+                if status[j] != FREE:
+                    room -= weights[j]
             for a in range(m):
                 i = free[a]
-                room += weights[i]
-                pull = 0.0
+                pull = -rewards[i]
                 for j in range(n):
                     if status[j] != FREE:
                         pull += covariance[i, j] * weights[j]
@@ -195,14 +207,25 @@ def minimum_variance(
                         step, blocked, side = max(reach, 0.0), i, UPPER
             for a in range(m):
                 i = free[a]
-                weights[i] += step * (target[a] - weights[i])
+                moved = weights[i] + step * (target[a] - weights[i])
+                if moved < lower[i]:  # by rounding; a NaN passes both and is refused below
+                    moved = lower[i]
+                elif moved > upper[i]:
+                    moved = upper[i]
+                weights[i] = moved
             if blocked >= 0:
                 status[blocked] = side
                 weights[blocked] = lower[blocked] if side == LOWER else upper[blocked]
                 continue
         else:
             multiplier = np.nan
-        if _release(covariance, lower, upper, weights, status, multiplier, scale) == 0:
+        released = _release(covariance, rewards, lower, upper, weights, status, multiplier, scale + largest)
+        if released < 0:
+            return -1
+        if released == 0:
+            for i in range(n):
+                if not (abs(weights[i]) < np.inf):
+                    return -1
             return round_number
     return -1
 
@@ -210,6 +233,7 @@ def minimum_variance(
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
 def _release(
     covariance: np.ndarray,
+    rewards: np.ndarray,
     lower: np.ndarray,
     upper: np.ndarray,
     weights: np.ndarray,
@@ -217,16 +241,18 @@ def _release(
     multiplier: float,
     scale: float,
 ) -> int:
-    """Free the bound that holds back most; 0 where none does. With no free weight, the pair that would trade most."""
+    """Free the bound that holds back most; 0 where none does, -1 on a NaN. With no free weight, the best pair."""
     n = weights.size
     lowest, highest = np.inf, -np.inf  # slopes of weights that may rise, and of those that may fall
     rising, falling = -1, -1
     for i in range(n):
         if status[i] == FREE or upper[i] - lower[i] <= SLACK:
             continue
-        slope = 0.0
+        slope = -rewards[i]
         for j in range(n):
             slope += covariance[i, j] * weights[j]
+        if np.isnan(slope):
+            return -1
         if status[i] == LOWER and slope < lowest:
             lowest, rising = slope, i
         if status[i] == UPPER and slope > highest:
@@ -250,7 +276,7 @@ def _release(
 def _solve(
     covariance: np.ndarray,
     free: np.ndarray,
-    m: int,
+    m: np.int64,
     fixed: np.ndarray,
     target: np.ndarray,
     ones: np.ndarray,
@@ -287,16 +313,19 @@ def _solve(
     return True
 
 
-def minimum_variance_plain(covariance: np.ndarray, lower: np.ndarray, upper: np.ndarray, total: float) -> np.ndarray:
+def minimum_variance_plain(
+    covariance: np.ndarray, lower: np.ndarray, upper: np.ndarray, total: float, rewards: np.ndarray | None = None
+) -> np.ndarray:
     """Plain twin of :func:`minimum_variance`: the same problem by SciPy's SLSQP, to about 1e-7."""
     from scipy.optimize import minimize
 
     start = lower + (upper - lower) * ((total - lower.sum()) / max(float((upper - lower).sum()), 1e-300))
     scale = float(np.trace(covariance)) / len(lower)
+    pull = np.zeros(len(lower)) if rewards is None else rewards
     found = minimize(
-        lambda w: 0.5 * float(w @ covariance @ w) / scale,
+        lambda w: (0.5 * float(w @ covariance @ w) - float(pull @ w)) / scale,
         start,
-        jac=lambda w: covariance @ w / scale,
+        jac=lambda w: (covariance @ w - pull) / scale,
         bounds=list(zip(lower, upper, strict=True)),
         constraints={"type": "eq", "fun": lambda w: w.sum() - total, "jac": lambda w: np.ones(len(w))},
         method="SLSQP",
@@ -306,7 +335,7 @@ def minimum_variance_plain(covariance: np.ndarray, lower: np.ndarray, upper: np.
 
 
 class BoxMinimumVariance:
-    """Minimum variance within boxes, kept warm between calls.
+    """Minimum variance, or variance less rewards, within boxes; kept warm between calls.
 
     Parameters
     ----------
@@ -325,28 +354,45 @@ class BoxMinimumVariance:
         if (lower > upper).any() or lower.sum() > total + SLACK or upper.sum() < total - SLACK:
             raise ValueError(f"no weights within the bounds sum to {total:g}")
         n = len(lower)
-        self.lower, self.upper = lower, upper
-        room = float((upper - lower).sum())
-        self.weights = lower + (upper - lower) * ((total - lower.sum()) / room if room > 0 else 0.0)
+        self.lower, self.upper, self.total = lower, upper, float(total)
+        self.weights = np.empty(n)
+        self._no_rewards = np.zeros(n)
         self._places = np.zeros((2, n), np.int64)
         self._work = np.empty((n + 4, n))
         self._max_rounds = 20 * n + 20
+        self._restart()
 
-    def solve(self, covariance: np.ndarray) -> np.ndarray:
-        """The weights of least variance, shape (n,): a buffer that the next call overwrites.
+    def solve(self, covariance: np.ndarray, rewards: np.ndarray | None = None) -> np.ndarray:
+        """The weights of least w'Sw / 2 - r'w, shape (n,): a buffer that the next call overwrites.
 
         Raises
         ------
         ValueError
-            The covariance is not positive definite on the weights that are free, or not finite.
+            The covariance is not positive definite on the weights that are free, or something is not finite.
         """
         rounds = minimum_variance(
-            covariance, self.lower, self.upper, self.weights, self._places, self._work, self._max_rounds
+            covariance,
+            self._no_rewards if rewards is None else rewards,
+            self.lower,
+            self.upper,
+            self.total,
+            self.weights,
+            self._places,
+            self._work,
+            self._max_rounds,
         )
         if rounds < 0:
+            self._restart()
             raise ValueError("the covariance is not positive definite")
         answer: np.ndarray = self.weights
         return answer
+
+    def _restart(self) -> None:
+        """Back to the start: what a failed call left is no portfolio."""
+        room = float((self.upper - self.lower).sum())
+        share = (self.total - float(self.lower.sum())) / room if room > 0 else 0.0
+        self.weights[:] = self.lower + (self.upper - self.lower) * share
+        self._places[:] = 0
 
 
 def warm() -> None:
@@ -357,6 +403,6 @@ def warm() -> None:
     _scale_to_one(weights)
     solver = BoxMinimumVariance(np.zeros(3), np.full(3, 0.6))
     solver.solve(covariance)
-    _release(covariance, solver.lower, solver.upper, solver.weights, solver._places[0], 1.0, 1.0)
+    _release(covariance, np.zeros(3), solver.lower, solver.upper, solver.weights, solver._places[0], 1.0, 1.0)
     free, work = np.arange(3), np.empty((7, 3))
     _solve(covariance, free, np.int64(3), work[3], work[4], work[5], work, 1.0)
