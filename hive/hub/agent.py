@@ -25,7 +25,7 @@ from cluster.errors import (
     SwarmError,
     SwarmUnavailable,
 )
-from hive.hub.merging import completeness, merge
+from hive.hub.merging import alerts, completeness, merge
 from hive.hub.registry import Instance, Registry, RosterEntry, choose, swarm_state
 from hive.hub.settings import HubSettings
 from hive.market.snapshot import SHORT_ID, SnapshotHeader
@@ -429,6 +429,7 @@ def _result(
         completeness=completeness(answers),
         elapsed_ns=elapsed_ns,
         parameters=request.parameters,
+        alerts=alerts(answers, book.name, time.time_ns()),
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
+from hive.messages.alert import Alert, AlertKind, Priority
 from hive.messages.calculation import AgentAnswer, AnswerStatus, Role
 from hive.messages.estimate import Estimate
-from hive.messages.reports import LiquidityReport, StressReport, ValueAtRiskReport
+from hive.messages.reports import CorrelationReport, LiquidityReport, StressReport, ValueAtRiskReport
 
 R = TypeVar("R")
 
@@ -35,6 +36,51 @@ def merge(answers: Mapping[Role, AgentAnswer]) -> tuple[Estimate, ...]:
         if largest.value > 0:
             merged.append(_stress_over_var(stress.worst.loss, largest))
     return tuple(merged)
+
+
+def alerts(answers: Mapping[Role, AgentAnswer], subject: str, ts_ns: int) -> tuple[Alert, ...]:
+    """What the agents found that somebody must look at (requirements B11): breaches, stress, a changed regime."""
+    found: list[Alert] = []
+
+    def raise_(kind: AlertKind, priority: Priority, source: Role, what: str, message: str, **figures: float) -> None:
+        key = f"{kind}:{subject}:{what}"
+        found.append(Alert(kind, priority, source.value, subject, message, key, ts_ns, **figures))
+
+    tail = _report(answers, Role.VALUE_AT_RISK, ValueAtRiskReport)
+    for breach in tail.breaches if tail is not None else ():
+        raise_(
+            AlertKind.LIMIT_BREACH,
+            Priority.CRITICAL,
+            Role.VALUE_AT_RISK,
+            breach.limit_name,
+            breach.message,
+            value=breach.value,
+            limit=breach.limit,
+        )
+    liquidity = _report(answers, Role.LIQUIDITY, LiquidityReport)
+    if liquidity is not None and liquidity.stress is not None and liquidity.stress.state == "STRESSED":
+        words = f"liquidity stress index {liquidity.stress.value:.2f}"
+        raise_(
+            AlertKind.LIQUIDITY_STRESS,
+            Priority.CRITICAL,
+            Role.LIQUIDITY,
+            "index",
+            words,
+            value=liquidity.stress.value,
+        )
+    correlation = _report(answers, Role.CORRELATION, CorrelationReport)
+    if correlation is not None and correlation.regime is not None and correlation.regime.changed:
+        regime = correlation.regime
+        words = f"mean pair correlation went from {regime.previous:.2f} to {regime.recent:.2f}"
+        raise_(
+            AlertKind.CORRELATION_REGIME_CHANGE,
+            Priority.MEDIUM,
+            Role.CORRELATION,
+            "mean",
+            words,
+            value=regime.change.value,
+        )
+    return tuple(found)
 
 
 def _liquidity_adjusted(var: Estimate, cost: Estimate, covered: float) -> Estimate:

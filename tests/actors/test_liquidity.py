@@ -12,9 +12,17 @@ from hypothesis import strategies as st
 
 from actors.risk.liquidity import impact
 from actors.risk.liquidity.settings import LiquiditySettings
+from actors.risk.liquidity.state import Volatilities
 
 DEFAULTS = LiquiditySettings()
-CALM = impact.Volatilities({"A": 0.02, "B": 0.01, "C": 0.03}, observations=63)
+CALM = Volatilities(
+    {"A": 0.02, "B": 0.01, "C": 0.03},
+    observations=63,
+    columns={"A": 0, "B": 1, "C": 2},
+    recent=np.random.default_rng(0).normal(0, [0.02, 0.01, 0.03], (63, 3)),
+    weekdays=None,
+    as_of=np.datetime64("2022-12-28"),
+)
 
 
 def _estimate(report, measure, unit):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from actors.risk.agent import Finding, RiskAgent
 from actors.risk.liquidity import impact
+from actors.risk.liquidity.state import Volatilities
 from hive.market.snapshot import MarketSnapshot
 from hive.messages.calculation import Parameters, Role
 from hive.messages.portfolio import Book
 
 
-class LiquidityAgent(RiskAgent[impact.Volatilities]):
-    """Days to sell and what selling costs."""
+class LiquidityAgent(RiskAgent[Volatilities]):
+    """How long the book takes to sell, what that costs, and whether its market and funding hold."""
 
     role = Role.LIQUIDITY
 
-    def rebuild(self, snapshot: MarketSnapshot) -> impact.Volatilities:
+    def rebuild(self, snapshot: MarketSnapshot) -> Volatilities:
         return impact.rebuild(snapshot, self.settings)
 
-    def answer(self, state: impact.Volatilities, book: Book, parameters: Parameters) -> Finding:
-        return Finding(*impact.assess(state, book, self.settings))
+    def answer(self, state: Volatilities, book: Book, parameters: Parameters) -> Finding:
+        return Finding(*impact.answer(state, book, parameters, self.settings))

@@ -7,32 +7,82 @@ positions without one are listed as unknown and nothing is assumed for them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
+from actors.risk.liquidity.conditions import assess_conditions
+from actors.risk.liquidity.funding import funding_gaps, stress_index
+from actors.risk.liquidity.liquidation import book_schedules
 from actors.risk.liquidity.settings import LiquiditySettings
+from actors.risk.liquidity.state import Volatilities
+from cluster.errors import InvalidMarketData
 from hive.market.snapshot import MarketSnapshot
+from hive.messages.calculation import Parameters, Role, methods_for
 from hive.messages.estimate import Estimate
 from hive.messages.portfolio import Book
-from hive.messages.reports import LiquidityReport, PositionLiquidity
+from hive.messages.reports import FundingGap, LiquidityReport, PositionLiquidity
 
 LISTED = 5  # symbols named in a warning
 
 
-@dataclass(frozen=True)
-class Volatilities:
-    """Resident state: daily volatility by symbol."""
-
-    daily: dict[str, float]
-    observations: int
-
-
 def rebuild(snapshot: MarketSnapshot, settings: LiquiditySettings) -> Volatilities:
-    """Estimate the daily volatility of every symbol over the newest days."""
+    """Estimate the daily volatility of every symbol over the newest days.
+
+    Raises
+    ------
+    InvalidMarketData
+        Fewer than two days.
+    """
     recent = snapshot.returns[-settings.volatility_days :]
+    if len(recent) < 2:
+        raise InvalidMarketData("one day has no volatility", "Give more history")
     daily = dict(zip(snapshot.symbols, recent.std(axis=0, ddof=1).tolist(), strict=True))
-    return Volatilities(daily=daily, observations=len(recent))
+    return Volatilities(
+        daily=daily,
+        observations=len(recent),
+        columns={symbol: column for column, symbol in enumerate(snapshot.symbols)},
+        recent=recent,
+        weekdays=_weekdays(snapshot, settings.volatility_days),
+        as_of=np.datetime64(snapshot.as_of, "D"),
+    )
+
+
+def _weekdays(snapshot: MarketSnapshot, days: int) -> np.ndarray | None:
+    if snapshot.volumes is None:
+        return None
+    totals = np.nansum(snapshot.volumes[-days:], axis=1)
+    places = (snapshot.dates[-days:].astype("datetime64[D]").astype(int) + 3) % 7  # 1970-01-01 was a Thursday
+    means = np.array([totals[places == day].mean() if (places == day).any() else 0.0 for day in range(5)])
+    return means if (means > 0).all() else None
+
+
+def answer(
+    state: Volatilities, book: Book, parameters: Parameters, settings: LiquiditySettings
+) -> tuple[LiquidityReport, tuple[str, ...]]:
+    """Everything the room knows of selling this book, by the methods asked for."""
+    methods = methods_for(Role.LIQUIDITY, parameters.methods, settings.methods)
+    report, warnings = assess(state, book, settings)
+    conditions = assess_conditions(book, settings.full_depth) if "conditions" in methods else ()
+    schedules, tails, extra = (
+        book_schedules(state, book, parameters, settings) if "schedule" in methods else ((), (), ())
+    )
+    funding: tuple[FundingGap, ...] = ()
+    survival = None
+    if "funding" in methods and book.funding:
+        funding, survival = funding_gaps(report, book, settings)
+    elif "funding" in parameters.methods:
+        extra = (*extra, "funding: the portfolio states no flows; give `funding`")
+    report = replace(
+        report,
+        estimates=(*report.estimates, *tails),
+        schedules=schedules,
+        conditions=conditions,
+        funding=funding,
+        survival_days=survival,
+        stress=stress_index(report, conditions, funding, book, settings),
+    )
+    return report, (*warnings, *extra)
 
 
 def assess(state: Volatilities, book: Book, settings: LiquiditySettings) -> tuple[LiquidityReport, tuple[str, ...]]:
@@ -141,6 +191,15 @@ def _warnings(book: Book, held: np.ndarray, known: np.ndarray) -> tuple[str, ...
             f"no volume or price is known for {_listed(unknown)}: state average_daily_volume in the portfolio "
             "or load market data with volumes"
         )
+    large = [
+        symbol
+        for symbol, ok, exposure, unit, volume in zip(
+            book.symbols, known, book.weights * (book.value or 0.0), book.unit_exposures, book.volumes, strict=True
+        )
+        if ok and abs(exposure) > unit * volume
+    ]
+    if large:
+        warnings.append(f"{_listed(large)}: the position is larger than a whole day's volume; its cost is a guess")
     unspread = [s for s, gap in zip(book.symbols, known & ~np.isfinite(book.spreads), strict=True) if gap]
     if unspread:
         warnings.append(f"no spread is stated for {_listed(unspread)}: its cost is impact alone")

@@ -21,6 +21,7 @@ from hive.messages.estimate import Estimate
 from hive.messages.portfolio import Book
 from hive.messages.reports import DayLoss, ValueAtRiskReport
 
+LOSS_BINS = 80  # of the histogram of daily losses
 Method = Callable[[np.ndarray, Parameters, ValueAtRiskSettings], Outcome]
 BY_DAYS: dict[str, Method] = {
     "historical": empirical.plain,
@@ -98,6 +99,7 @@ def estimate(
         )
     uses, breaches = check_limits(book, daily, settings)
     worst = np.argsort(daily)[: settings.worst_days]
+    counts, edges = np.histogram(-daily, bins=LOSS_BINS)
     report = ValueAtRiskReport(
         estimates=tuple(estimates),
         worst_days=tuple(DayLoss(str(state.dates[day]), float(-daily[day])) for day in worst),
@@ -105,5 +107,7 @@ def estimate(
         decompositions=decompose(book, state.columns, state.returns, parameters.confidences, methods, settings),
         limits=uses,
         breaches=breaches,
+        loss_edges=edges,
+        loss_counts=counts,
     )
     return report, tuple(warning for warning in warnings if warning is not None), tuple(fallbacks)

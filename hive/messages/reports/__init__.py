@@ -15,7 +15,14 @@ from hive.messages.reports.correlation import (
     PairDependence,
     RegimeChange,
 )
-from hive.messages.reports.liquidity import LiquidityReport, PositionLiquidity
+from hive.messages.reports.liquidity import (
+    Conditions,
+    FundingGap,
+    LiquidityReport,
+    PositionLiquidity,
+    Schedule,
+    StressIndex,
+)
 from hive.messages.reports.portfolio import (
     Allocation,
     ConstraintUse,
@@ -47,6 +54,7 @@ __all__ = [
     "BookDependence",
     "ChangeCall",
     "ChangeWatch",
+    "Conditions",
     "ConstraintUse",
     "CopulaFit",
     "CorrelatedPair",
@@ -57,6 +65,7 @@ __all__ = [
     "DiscreteChoice",
     "DynamicCorrelation",
     "FactorSensitivity",
+    "FundingGap",
     "LimitUse",
     "LiquidityReport",
     "ModelBacktest",
@@ -70,8 +79,10 @@ __all__ = [
     "Report",
     "ReverseStress",
     "Scenario",
+    "Schedule",
     "Sensitivity",
     "SizingAdvice",
+    "StressIndex",
     "StressReport",
     "TrafficLight",
     "ValueAtRiskReport",

@@ -74,6 +74,10 @@ class ValueAtRiskReport:
     decompositions: tuple[Decomposition, ...] = ()
     limits: tuple[LimitUse, ...] = ()
     breaches: tuple[Breach, ...] = ()
+    loss_edges: np.ndarray | None = None
+    """Edges of the bins of the sample's daily losses, shape (n_bins + 1,)."""
+    loss_counts: np.ndarray | None = None
+    """Days in each bin, shape (n_bins,)."""
 
     def all_estimates(self) -> tuple[Estimate, ...]:
         """Every estimate of the report."""

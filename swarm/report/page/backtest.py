@@ -17,8 +17,12 @@ HEIGHT_PX = 460
 def backtest_page(result: BacktestResult) -> str:
     """The whole page. Text that came from outside is escaped."""
     title = f"{result.portfolio}: VaR backtest"
+    return document(title, [f"<h1>{text(title)}</h1>", *backtest_parts(result)])
+
+
+def backtest_parts(result: BacktestResult) -> list[Part]:
+    """Figure and tables without a headline, for a page of its own or as a part of another."""
     parts: list[Part] = [
-        f"<h1>{text(title)}</h1>",
         f"<p>One-day VaR at {result.confidence:.3g}, {len(result.dates)} days from {text(result.dates[0])} to "
         f"{text(result.dates[-1])}, each forecast from the {result.window_days} days before it; fits renewed every "
         f"{result.refit_days} days.</p>",
@@ -37,7 +41,7 @@ def backtest_page(result: BacktestResult) -> str:
         ]
     notes = [*result.warnings, *(f"{m.method_label}: {note}" for m in result.models for note in m.fallbacks)]
     parts += [f"<p class=warn>{text(note)}</p>" for note in notes]
-    return document(title, parts)
+    return parts
 
 
 def _forecasts(result: BacktestResult) -> go.Figure:

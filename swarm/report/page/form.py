@@ -52,11 +52,13 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numeric: Sequ
         return "".join(f"<{tag}{mark}>{text(cell)}</{tag}>" for cell, mark in zip(cells, marks, strict=True))
 
     body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)
-    return f"<table><tr>{line(header, 'th')}</tr>{body}</table>"
+    return f"<div class=box><table><tr>{line(header, 'th')}</tr>{body}</table></div>"
 
 
-def number(value: float, unit: str) -> str:
-    """A value in the form of its unit."""
+def number(value: float | None, unit: str) -> str:
+    """A value in the form of its unit; nothing for none."""
+    if value is None:
+        return ""
     if unit == "fraction":
         return f"{value:.2%}"
     return f"{value:,.0f}" if unit == "money" else f"{value:.2f}"

@@ -17,6 +17,8 @@ def section(report: ValueAtRiskReport) -> list[Part]:
     days = ", ".join(f"{text(day.date)} ({-day.loss:+.2%})" for day in report.worst_days)
     parts: list[Part] = ["<h2>Tail risk</h2>"]
     parts += [f"<p class=warn>{text(breach.message)} ({breach.priority}).</p>" for breach in report.breaches]
+    if report.loss_edges is not None and report.loss_counts is not None:
+        parts.append(_losses(report, report.loss_edges, report.loss_counts))
     parts += [estimates_table(report.estimates), f"<p class=quiet>Worst days: {days}</p>"]
     if report.limits:
         parts += ["<h3>Limits</h3>", _limits(report)]
@@ -24,6 +26,45 @@ def section(report: ValueAtRiskReport) -> list[Part]:
         found = report.decompositions[0]
         parts += [_bars(report.symbols, found), f"<p class=quiet>{_concentration(found)}</p>"]
     return parts
+
+
+def _losses(report: ValueAtRiskReport, edges: np.ndarray, counts: np.ndarray) -> go.Figure:
+    """Daily losses of the sample, and where the first method's one-day VaR and CVaR lie, with their intervals."""
+    figure = go.Figure(
+        go.Bar(
+            x=(edges[1:] + edges[:-1]) / 2,
+            y=counts,
+            width=np.diff(edges),
+            marker_color="#b8c4d0",
+            hovertemplate="loss %{x:.2%}: %{y} days<extra></extra>",
+        )
+    )
+    label = report.estimates[0].method_label
+    for place, one in enumerate(
+        e for e in report.estimates if e.method_label == label and e.measure in ("var", "cvar")
+    ):
+        colour = VAR_COLOUR if one.measure == "var" else CVAR_COLOUR
+        if one.lower is not None and one.upper is not None:
+            figure.add_vrect(x0=one.lower, x1=one.upper, fillcolor=colour, opacity=0.2, line_width=0)
+        figure.add_vline(
+            x=one.value,
+            line={"color": colour, "width": 2},
+            annotation={
+                "text": f"{'VaR' if one.measure == 'var' else 'CVaR'} {one.confidence:.3g}",
+                "yshift": -16 * place,
+                "font": {"color": colour},
+            },
+        )
+    figure.update_layout(
+        template="plotly_white",
+        title=f"Losses of the sample, days on a logarithmic scale; lines and bands by the {label} method",
+        xaxis_tickformat=".0%",
+        yaxis_type="log",
+        height=400,
+        margin={"l": 10, "r": 10, "t": 50, "b": 30},
+        showlegend=False,
+    )
+    return figure
 
 
 def _limits(report: ValueAtRiskReport) -> str:

@@ -27,6 +27,9 @@ STATUS_STYLE = {AnswerStatus.OK: "green", AnswerStatus.LATE: "yellow", AnswerSta
 def render(result: CalculationResult) -> RenderableType:
     """The whole result, ready to print."""
     sections: list[RenderableType] = [_header(result)]
+    if result.alerts:
+        lines = [f"{alert.priority.upper()} {alert.kind.replace('_', ' ')}: {alert.message}" for alert in result.alerts]
+        sections.append(Text("\n".join(lines), style="bold red"))
     for answer in result.answers.values():
         if answer.report is not None:
             sections += _section(answer.report, result)
