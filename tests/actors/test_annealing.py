@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.risk.portfolio import annealing, vqe
+from actors.risk.portfolio import annealing_kernels as kernels
 from actors.risk.portfolio.kernels import BoxMinimumVariance
 from cluster.errors import InvalidRequest
 
@@ -38,6 +39,35 @@ def test_exact_is_the_best_of_all_choices(n, seed):
     assert spread == pytest.approx(max(energies) - min(energies))
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_kernels_do_what_their_plain_twins_do(seed):
+    rng = np.random.default_rng(seed)
+    n = 2 + seed
+    matrix = rng.normal(size=(n, n))
+    matrix = matrix + matrix.T
+    for compiled, plain, options in (
+        (kernels.anneal, kernels.anneal_plain, (4, 12, 2.0, 0.1)),
+        (kernels.anneal_quantum, kernels.anneal_quantum_plain, (3, 8, 4, 0.2, 3.0)),
+    ):
+        ours = compiled(matrix, *options, np.uint64(seed))
+        theirs = plain(matrix, *options, seed)
+        assert ours[0].tolist() == theirs[0].tolist()
+        assert ours[1] == pytest.approx(theirs[1], abs=1e-12)
+    assert kernels.all_energies(matrix) == pytest.approx(kernels.all_energies_plain(matrix))
+
+
+def test_a_field_that_is_gone_and_slices_that_are_cold_leave_descent():
+    """Path integrals at next to no temperature only go down: every run ends where no flip or exchange helps."""
+    matrix = np.random.default_rng(4).normal(size=(9, 9))
+    matrix = matrix + matrix.T
+    choices_found, energies = kernels.anneal_quantum(matrix, 20, 60, 2, 1e-9, 1e-9, np.uint64(0))
+    for x, energy in zip(choices_found, energies, strict=True):
+        for i in range(9):
+            flipped = x.copy()
+            flipped[i] = 1 - flipped[i]
+            assert flipped @ matrix @ flipped >= energy - 1e-9
+
+
 @pytest.mark.parametrize("count", [1, 3, 6])
 def test_cardinality_problem_is_the_utility_of_the_right_number_of_positions(count):
     covariance, rewards = market(6)
@@ -60,20 +90,21 @@ def test_lots_sum_to_one_and_are_the_best_grid_portfolio():
     assert 2.5 * weights @ covariance @ weights - rewards @ weights == pytest.approx(best)
 
 
-@pytest.mark.parametrize("method", ["annealing", "sqa_sim"])
-def test_annealers_find_the_optimum_of_a_small_problem_and_tell_the_truth_about_it(method):
+@pytest.mark.parametrize("method", ["annealing", "sqa_sim", "tabu"])
+def test_searches_find_the_optimum_of_a_small_problem_and_tell_the_truth_about_it(method):
     covariance, rewards = market(12, seed=3)
     problem = annealing.cardinality_qubo(covariance, rewards, 4, 5.0)
     _, optimum, spread = annealing.exact(problem)
-    search = (
-        annealing.simulated_annealing(problem, runs=100, sweeps=400, seed=1)
-        if method == "annealing"
-        else annealing.simulated_quantum_annealing(problem, runs=50, sweeps=200, slices=8, seed=1)
-    )
+    search = {
+        "annealing": lambda: annealing.simulated_annealing(problem, runs=100, sweeps=400, seed=1),
+        "sqa_sim": lambda: annealing.simulated_quantum_annealing(problem, runs=50, sweeps=200, slices=8, seed=1),
+        "tabu": lambda: annealing.tabu_search(problem, runs=20, steps=100, seed=1),
+    }[method]()
     assert search.energy == pytest.approx(optimum, abs=1e-9)
     assert search.energy == pytest.approx(problem.energy(search.choice))
     assert search.energies.min() >= optimum - 1e-9
-    assert 0 < search.success(optimum, spread) <= 1
+    assert search.success(optimum, spread) > 0.9
+    assert search.evaluations > 0
 
 
 def test_annealing_ties_the_quadratic_program_within_the_grid():
@@ -87,8 +118,8 @@ def test_annealing_ties_the_quadratic_program_within_the_grid():
 
 
 def test_same_seed_has_the_same_runs():
-    problem = annealing.cardinality_qubo(*market(8), 3, 5.0)
-    first, again, other = (annealing.simulated_annealing(problem, runs=5, sweeps=20, seed=s) for s in (1, 1, 2))
+    problem = annealing.cardinality_qubo(*market(18), 6, 5.0)
+    first, again, other = (annealing.simulated_annealing(problem, runs=9, sweeps=2, seed=s) for s in (1, 1, 2))
     assert np.array_equal(first.energies, again.energies)
     assert not np.array_equal(first.energies, other.energies)
 

@@ -38,7 +38,7 @@ class PortfolioSettings:
     """Share of Kelly's size that is advised."""
     runs: Annotated[int, Interval(ge=1, le=100_000)] = 50
     """Independent runs of an annealer."""
-    sweeps: Annotated[int, Interval(ge=1, le=1_000_000)] = 500
+    sweeps: Annotated[int, Interval(ge=1, le=1_000_000)] = 100
     """Sweeps of an annealing run."""
     slices: Annotated[int, Interval(ge=2, le=256)] = 8
     """Trotter slices of simulated quantum annealing."""
