@@ -235,7 +235,8 @@ def _fields(matrix: np.ndarray, x: np.ndarray, field: np.ndarray) -> float:
 def _exchange(matrix: np.ndarray, x: np.ndarray, field: np.ndarray, i: int, j: int) -> float:
     """Change of energy when i and j, which differ, exchange their values."""
     step = 1.0 - 2.0 * x[i]
-    return step * (field[i] - field[j]) + matrix[i, i] + matrix[j, j] - 2.0 * matrix[i, j]
+    change: float = step * (field[i] - field[j]) + matrix[i, i] + matrix[j, j] - 2.0 * matrix[i, j]
+    return change
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
