@@ -91,6 +91,8 @@ def long_book(book):
         prices=[50.0] * SYMBOLS,
         volumes=[1e6] * SYMBOLS,
         spreads=[5e-4] * SYMBOLS,
+        usual_spreads=np.full(SYMBOLS, 2e-4),
+        depths=np.full(SYMBOLS, 5e4),
         funding=(FundingFlow(7, outflow=1e5),),
     )
 

@@ -220,7 +220,7 @@ def test_funding_gap_is_what_flows_and_sales_leave_open(state, book):
 
 
 def test_stress_index_is_its_weighted_mean_and_names_its_state(state, book):
-    calm, _ = ask(state, liquid(book))
+    calm, _ = ask(state, liquid(book, volumes=[1e7, 1e7]))
     assert calm.stress.state == "NORMAL"
     dry = liquid(book, volumes=[100.0, 100.0], recent_volumes=np.zeros(2), depths=np.zeros(2))
     stressed, warnings = ask(state, dry)
