@@ -145,9 +145,10 @@ def test_what_cannot_be_solved_is_refused():
 
 
 @settings(max_examples=25, deadline=None)
-@given(covariances(largest=9), st.integers(1, 5))
-def test_branch_and_bound_finds_the_best_of_all_supports(case, count):
-    covariance, _ = case
+@given(covariances(largest=9), st.integers(1, 5), st.sampled_from([0.0, 0.3, 3.0]))
+def test_branch_and_bound_finds_the_best_of_all_supports(case, count, size):
+    covariance, rng = case
+    rewards = rng.normal(size=len(covariance)) * size
     n = len(covariance)
     count = min(count, n)
     constraints = Constraints(
@@ -159,12 +160,12 @@ def test_branch_and_bound_finds_the_best_of_all_supports(case, count):
         total=1.0,
         max_positions=count,
     )
-    found = best_support(covariance, constraints)
+    found = best_support(covariance, constraints, rewards)
     assert (np.abs(found) > 1e-9).sum() <= count
     least = np.inf
     for code in range(1, 2**n):
         chosen = np.array([(code >> i) & 1 for i in range(n)], float)
         if chosen.sum() == count:
-            weights = kernels.BoxMinimumVariance(np.zeros(n), chosen).solve(covariance)
-            least = min(least, weights @ covariance @ weights)
-    assert found @ covariance @ found == pytest.approx(least, rel=1e-9)
+            weights = kernels.BoxMinimumVariance(np.zeros(n), chosen).solve(covariance, rewards)
+            least = min(least, weights @ covariance @ weights / 2 - rewards @ weights)
+    assert found @ covariance @ found / 2 - rewards @ found == pytest.approx(least, rel=1e-9, abs=1e-12)

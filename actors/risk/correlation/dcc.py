@@ -38,6 +38,7 @@ STARTS = tuple((s, x) for s in (0.8, 0.97, 0.995) for x in (0.01, 0.05))
 BOUNDARY = 1e-3  # logits within which a search has ended at a bound
 STEP = 1e-3  # logits, for derivatives of scores
 SINGULAR = 1e-6  # least eigenvalue of a target below which some symbols say the same
+WORST = 1e6  # loss a day of a model without a likelihood: finite, so that a search turns back
 MAX_SLOPES = 25_000_000  # numbers held to carry the error of stage one into stage two, 200 MB
 
 
@@ -99,7 +100,7 @@ def fit_dcc(
     ------
     InvalidMarketData
         Fewer than two columns or ``MIN_DAYS`` days, a value that is not finite, a column that does not move, or more
-        columns than the days can give a positive definite target.
+        columns than the days can give a positive definite target; two columns of a pair that move as one.
     """
     problem = _Problem.of(residuals, likelihood, corrected)
     point, evaluations = _search(problem)
@@ -204,6 +205,15 @@ class _Problem:
                 f"{days} days of {n} symbols give a singular target",
                 "Leave out symbols that repeat others, or use pairs",
             )
+        if likelihood != "full":
+            first, second = np.triu_indices(n, 1) if likelihood == "all_pairs" else (np.arange(n - 1), np.arange(1, n))
+            together = np.abs(correlation_of(target)[first, second])
+            worst = int(np.argmax(together))
+            if together[worst] > 1 - SINGULAR:
+                raise InvalidMarketData(
+                    f"series {first[worst]} and {second[worst]} move as one, so their pair has no likelihood",
+                    "Leave one of them out",
+                )
         driver = np.empty_like(shocks) if corrected else shocks
         return cls(
             shocks, target, likelihood, corrected, driver, np.empty((n, n)), np.empty((n, n + 1)), np.empty(days)
@@ -249,10 +259,14 @@ def _search(problem: _Problem) -> tuple[np.ndarray, int]:
         nonlocal count
         count += 1
         value = problem.log_likelihood(*_parameters(point))
-        return -value / len(problem.shocks) if math.isfinite(value) else math.inf
+        return -value / len(problem.shocks) if math.isfinite(value) else WORST
 
     starts = [np.array([logit(s), logit(x)]) for s, x in STARTS]
     losses = [loss(start) for start in starts]
+    if min(losses) == WORST:
+        raise InvalidMarketData(
+            "the likelihood is infinite wherever it was tried", "Leave out symbols that repeat others"
+        )
     found = minimize(
         loss,
         starts[int(np.argmin(losses))],

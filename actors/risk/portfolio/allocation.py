@@ -7,6 +7,7 @@ Covariances are shrunk (Ledoit-Wolf) and daily; positions of zero weight take no
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +28,7 @@ from hive.messages.mandate import Mandate
 from hive.messages.portfolio import Book
 from hive.messages.reports import (
     Allocation,
+    ConstraintUse,
     DiscreteChoice,
     ParetoPoint,
     PortfolioReport,
@@ -150,22 +152,28 @@ class _Room:
         )
 
     def add(self, method: str) -> None:
-        """Propose by one method; what fails or disobeys the mandate falls back, and says so."""
+        """Propose by one method; a solver that fails falls back, and what disobeys the mandate is not proposed."""
         if method == "black_litterman" and not (self.book.mandate and self.book.mandate.views):
             self.warnings.append("black_litterman: the portfolio states no views; give `mandate.views`")
             return
-        try:
-            unknowns, label = self._solved(method)
-        except (SwarmError, ValueError, np.linalg.LinAlgError) as error:
-            self.fallbacks.append(f"{method}: {error}")
-            unknowns, label = self._last_resort(), "inverse_volatility"
-        uses = measured(self.constraints, unknowns, self.annual) if self.mandated else ()
-        broken = [use.name for use in uses if not use.met]
-        if broken:
-            self.warnings.append(f"{method}: its answer does not obey {', '.join(broken)} and is not proposed")
+        for label, solver in self._solvers(method):
+            try:
+                unknowns = solver()
+            except (SwarmError, ValueError, np.linalg.LinAlgError) as error:
+                self.fallbacks.append(f"{method}: {error}")
+                continue
+            uses = self.uses(unknowns)
+            broken = [use.name for use in uses if not use.met]
+            if broken:
+                self.warnings.append(f"{method}: its answer by {label} does not obey {', '.join(broken)}; not proposed")
+                continue
+            weights = self.whole(self.constraints.signs * unknowns)
+            self.proposals.append(replace(self.allocation(NAMES[method], label, weights), constraints=uses))
             return
-        weights = self.whole(self.constraints.signs * unknowns)
-        self.proposals.append(replace(self.allocation(NAMES[method], label, weights), constraints=uses))
+
+    def uses(self, unknowns: np.ndarray) -> tuple[ConstraintUse, ...]:
+        """Every constraint of the mandate, measured; none without a mandate."""
+        return measured(self.constraints, unknowns, self.annual) if self.mandated else ()
 
     def whole(self, weights: np.ndarray) -> np.ndarray:
         """Weights of all positions from those held."""
@@ -192,31 +200,52 @@ class _Room:
             annual=(float(recent.mean()) * TRADING_DAYS, float(recent.std(ddof=1)) * math.sqrt(TRADING_DAYS)),
         )
 
-    def _solved(self, method: str) -> tuple[np.ndarray, str]:
-        """(unknowns, method label). The two compiled methods serve whatever has no constraints but bounds."""
+    def _solvers(self, method: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
+        """(label, solver) from the exact compiled one, where the constraints allow it, to the last resort."""
         signs = self.constraints.signs
         signed = np.ascontiguousarray(self.covariance * np.outer(signs, signs))
-        budgets = self._budgets()
-        boxed = not self.mandated or _boxed(self.constraints)
-        if method == "minimum_variance" and boxed:
-            solver = kernels.BoxMinimumVariance(self.constraints.lower, self.constraints.upper, self.constraints.total)
-            return solver.solve(signed).copy(), method
         if method == "risk_parity" and (not self.mandated or self.constraints.plain):
-            return risk_parity(signed, self.settings, budgets) * self.constraints.total, method
-        if method == "minimum_variance" and self.constraints.max_positions is not None:
-            chosen = discrete.best_support(signed, self.constraints)
-            if chosen is not None:
-                return chosen, method
-        found = convex.solve(
+            # No convex solver behind it: theirs stop orders of magnitude short of the tolerance that is promised.
+            yield method, lambda: risk_parity(signed, self.settings, self._budgets()) * self.constraints.total
+        else:
+            yield from self._programs(method, signed)
+        yield "inverse_volatility", lambda: inverse_volatility(self.covariance) * self.constraints.total
+
+    def _programs(self, method: str, signed: np.ndarray) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
+        signs, aversion = self.constraints.signs, self.settings.risk_aversion
+        if method in ("minimum_variance", "mean_variance") and not _beyond_boxes(self.constraints):
+            rewards = signs * self.annual / TRADING_DAYS if method == "mean_variance" else np.zeros(len(signs))
+            quadratic = signed * aversion if method == "mean_variance" else signed
+            yield method, lambda: self._exact(quadratic, rewards)
+        yield method, lambda: self._convex(method)
+
+    def _exact(self, quadratic: np.ndarray, rewards: np.ndarray) -> np.ndarray:
+        """Least w'Sw / 2 - r'w within the bounds, of few positions where their number is limited."""
+        if self.constraints.max_positions is None:
+            solver = kernels.BoxMinimumVariance(self.constraints.lower, self.constraints.upper, self.constraints.total)
+            return solver.solve(quadratic, rewards).copy()
+        found = discrete.best_support(quadratic, self.constraints, rewards)
+        if found is None:
+            raise NotConverged("branch and bound ended without a proof", "Bound fewer positions away from zero")
+        return found
+
+    def _convex(self, method: str) -> np.ndarray:
+        found, failed = convex.solve(
             method,
-            self.moves * signs,
+            self.moves * self.constraints.signs,
             self.constraints,
             risk_aversion=self.settings.risk_aversion,
             confidence=self.parameters.confidences[0],
-            budgets=budgets,
+            budgets=self._budgets(),
             views=self.book.mandate.views if self.book.mandate else (),
         )
-        return found, method
+        self.fallbacks += [f"{method}: {attempt}" for attempt in failed]
+        if self.constraints.max_positions is not None and method != "hrp":
+            self.warnings.append(
+                f"{method}: its positions are chosen from the answer without the limit on their number, and are not "
+                "proved to be the best choice"
+            )
+        return found
 
     def _budgets(self) -> np.ndarray | None:
         stated = self.book.mandate.risk_budgets if self.book.mandate else None
@@ -229,9 +258,6 @@ class _Room:
                 "Give one to every position held",
             )
         return np.array([stated[symbol] for symbol in self.constraints.symbols])
-
-    def _last_resort(self) -> np.ndarray:
-        return inverse_volatility(self.covariance) * self.constraints.total
 
     def front(self) -> tuple[ParetoPoint, ...]:
         """Efficient portfolios in rising return, dominated ones left out."""
@@ -347,10 +373,10 @@ class _Room:
         return tuple(found)
 
 
-def _boxed(constraints: Constraints) -> bool:
-    """Whether bounds of single weights and their sum are all that there is."""
-    limits = (constraints.max_turnover, constraints.max_positions, constraints.max_gross, constraints.target_return)
-    return not constraints.groups and all(limit is None for limit in limits)
+def _beyond_boxes(constraints: Constraints) -> bool:
+    """Whether there is more than bounds of single weights, their sum and their number."""
+    limits = (constraints.max_turnover, constraints.max_gross, constraints.target_return)
+    return bool(constraints.groups) or any(limit is not None for limit in limits)
 
 
 def _annual(measure: str, value: float, error: float, samples: int) -> Estimate:

@@ -40,8 +40,11 @@ def solve(
     confidence: float,
     budgets: np.ndarray | None = None,
     views: tuple[View, ...] = (),
-) -> np.ndarray:
-    """Unknowns, shape (n,), by one of :data:`METHODS`, summing to ``constraints.total``.
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(unknowns, shape (n,), summing to ``constraints.total``; attempts that failed before) by one of :data:`METHODS`.
+
+    A limit on the number of positions picks those that keep most of the answer without the limit, by a mixed-integer
+    program over all constraints, and solves again on them: feasible, and not proved to be the best choice of positions.
 
     Parameters
     ----------
@@ -62,29 +65,31 @@ def solve(
     if constraints.max_positions is not None and method != "hrp":
         options = {"risk_aversion": risk_aversion, "confidence": confidence, "budgets": budgets, "views": views}
         whole = constraints.within(np.ones(len(constraints.symbols), bool))
-        relaxed = solve(method, returns, whole, **options)  # type: ignore[arg-type]
+        relaxed, before = solve(method, returns, whole, **options)  # type: ignore[arg-type]
         annual = returns.mean(axis=0) * constraints.signs * TRADING_DAYS
         chosen = best_support(constraints, annual, relaxed)
-        return solve(method, returns, constraints.within(chosen), **options)  # type: ignore[arg-type]
+        found, after = solve(method, returns, constraints.within(chosen), **options)  # type: ignore[arg-type]
+        return found, (*before, *after)
     model = _model(method, constraints, risk_aversion, confidence, budgets, views)
     import pandas as pd
 
     # Unknowns over their total sum to 1, as skfolio wants them; views name columns.
     scaled = pd.DataFrame(returns * constraints.total, columns=[f"x{place}" for place in range(returns.shape[1])])
-    why = ""
+    failed: list[str] = []
     for attempt, parameters in ATTEMPTS.items() if method != "hrp" else (("one pass", {}),):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what an inaccurate solution is worth is measured on the mandate
+                warnings.simplefilter("ignore")
+                warnings.filterwarnings("error", "Solution may be inaccurate")
                 fitted = model(parameters).fit(scaled)
         except Exception as error:
-            why = f"{attempt}: {error}"
+            failed.append(f"{attempt}: {_first_line(error)}")
             continue
         weights = np.asarray(fitted.weights_, dtype=float)
         if weights.shape == (returns.shape[1],) and np.isfinite(weights).all():
-            return weights * constraints.total
-        why = f"{attempt}: no finite weights"
-    raise Unsolved(why.splitlines()[0][:200], "Loosen the mandate, or use another method")
+            return weights * constraints.total, tuple(failed)
+        failed.append(f"{attempt}: no finite weights")
+    raise Unsolved("; ".join(failed), "Loosen the mandate, or use another method")
 
 
 def front(returns: np.ndarray, constraints: Constraints, points: int) -> np.ndarray:
@@ -108,7 +113,7 @@ def front(returns: np.ndarray, constraints: Constraints, points: int) -> np.ndar
     try:
         weights = np.asarray(model.fit(returns * constraints.total).weights_, dtype=float)
     except Exception as error:
-        raise Unsolved(str(error).splitlines()[0][:200], "Loosen the mandate") from error
+        raise Unsolved(_first_line(error), "Loosen the mandate") from error
     return np.atleast_2d(weights) * constraints.total
 
 
@@ -192,6 +197,10 @@ def _extra(weights: Any, constraints: Constraints) -> list[Any]:
     if constraints.max_gross is not None:
         extra.append(cp.norm1(weights) <= constraints.max_gross / total)
     return extra
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
 def _prior() -> Any:

@@ -15,11 +15,18 @@ METHODS = ("annealing", "sqa_sim", "vqe_sim")
 MAX_NODES = 200_000  # of the branch and bound, beyond which its best answer is not proved
 
 
-def best_support(covariance: np.ndarray, constraints: Constraints) -> np.ndarray | None:
-    """Minimum variance with at most ``max_positions`` positions, proved; None where other constraints are in the way.
+def best_support(
+    covariance: np.ndarray, constraints: Constraints, rewards: np.ndarray | None = None
+) -> np.ndarray | None:
+    """Least w'Sw / 2 - r'w with at most ``max_positions`` positions, proved; None where other constraints interfere.
 
     Branch and bound over which positions are out (Bertsimas & Shioda 2009): leaving the count free gives a bound, and
     the largest position not yet decided on is branched on. Unknowns must be allowed to be zero.
+
+    Parameters
+    ----------
+    rewards : ndarray of shape (n,), optional
+        r, in the covariance's period; none is least variance.
     """
     limits = (constraints.max_turnover, constraints.max_gross, constraints.target_return)
     count = constraints.max_positions
@@ -27,18 +34,22 @@ def best_support(covariance: np.ndarray, constraints: Constraints) -> np.ndarray
         return None
     if (constraints.lower > 0).any() or (constraints.upper < 0).any():
         return None
+    pull = np.zeros(len(covariance)) if rewards is None else rewards
     best, least = None, np.inf
     stack = [(np.ones(len(covariance), bool), np.zeros(len(covariance), bool))]  # (may be held, must be kept)
     for _ in range(MAX_NODES):
         if not stack:
             return best
         allowed, kept = stack.pop()
-        found = _relaxed(covariance, constraints, allowed)
-        if found is None or found @ covariance @ found >= least * (1 - 1e-12):
+        found = _relaxed(covariance, pull, constraints, allowed)
+        if found is None:
+            continue
+        bound = float(found @ covariance @ found) / 2 - float(pull @ found)
+        if bound >= least - 1e-12 * abs(least):
             continue
         used = np.abs(found) > 1e-9
         if used.sum() <= count:
-            best, least = found, float(found @ covariance @ found)
+            best, least = found, bound
             continue
         if kept.sum() >= count:
             stack.append((kept, kept))
@@ -51,11 +62,13 @@ def best_support(covariance: np.ndarray, constraints: Constraints) -> np.ndarray
     return None
 
 
-def _relaxed(covariance: np.ndarray, constraints: Constraints, allowed: np.ndarray) -> np.ndarray | None:
+def _relaxed(
+    covariance: np.ndarray, rewards: np.ndarray, constraints: Constraints, allowed: np.ndarray
+) -> np.ndarray | None:
     lower, upper = np.where(allowed, constraints.lower, 0.0), np.where(allowed, constraints.upper, 0.0)
     if lower.sum() > constraints.total + 1e-12 or upper.sum() < constraints.total - 1e-12:
         return None
-    return BoxMinimumVariance(lower, upper, constraints.total).solve(covariance).copy()
+    return BoxMinimumVariance(lower, upper, constraints.total).solve(covariance, rewards).copy()
 
 
 def choose(
