@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench accuracy clean
 
 demo: .venv/runtime
 	$(BIN)/swarm demo
@@ -17,9 +17,15 @@ lint: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/runtime
+bench: .venv/dev
 	$(BIN)/swarm bench boot
 	$(BIN)/swarm bench hub
+	$(BIN)/swarm bench kernels
+	$(BIN)/swarm bench discrete
+
+# About two hours of one core; a run that was stopped goes on where it stopped.
+accuracy: .venv/dev
+	$(BIN)/swarm bench accuracy --docs docs
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -119,11 +120,11 @@ def table(taken: Record) -> RenderableType:
     for line in taken.rows:
         met = "" if line.met is None else Text("yes", style="green") if line.met else Text("no", style="red")
         shown.add_row(*_cells(line)[:8], met, _cells(line)[9])
-    return Group(Text(f"bench {taken.bench}, commit {taken.commit}, {_machine(taken)}", style="dim"), shown)
+    return Group(Text(f"bench {taken.bench}, commit {taken.commit}, {machine_line(taken.machine)}", style="dim"), shown)
 
 
-def page(records: Sequence[Record]) -> str:
-    """``docs/benchmarks.md``, from artefacts alone."""
+def page(records: Sequence[Record], figures: Mapping[str, str] = MappingProxyType({})) -> str:
+    """``docs/benchmarks.md``, from artefacts alone; ``figures`` are pictures to show, by benchmark."""
     lines = [
         "# Benchmarks",
         "",
@@ -136,8 +137,9 @@ def page(records: Sequence[Record]) -> str:
             "",
             f"## `swarm bench {taken.bench}`",
             "",
-            f"Commit {taken.commit}, {taken.taken_utc}, {_machine(taken)}.",
+            f"Commit {taken.commit}, {taken.taken_utc}, {machine_line(taken.machine)}.",
             "",
+            *((f"![cost as sizes grow]({figures[taken.bench]})", "") if taken.bench in figures else ()),
             "| what | unit | p50 | p90 | p99 | max | samples | goal | met | against |",
             "|---|---|---|---|---|---|---|---|---|---|",
             *("| " + " | ".join(_cells(line)) + " |" for line in taken.rows),
@@ -174,8 +176,8 @@ def _cells(line: Row) -> list[str]:
     return [name, line.unit, *figures, str(line.samples), line.goal or "", met, against]
 
 
-def _machine(taken: Record) -> str:
-    facts = taken.machine
+def machine_line(facts: Mapping[str, Any]) -> str:
+    """The machine in one line, from :func:`cluster.machine.describe`."""
     return (
         f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']:.0f} GiB, Python {facts['python']}, "
         f"Ray {facts['ray']}, NumPy {facts['numpy']}"

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from cluster import machine
 from cluster.errors import InvalidRequest
-from swarm.bench import record
+from swarm.bench import plots, record
 from swarm.cli.context import Context, Json, emit, err
 
 app = typer.Typer(
@@ -64,6 +66,66 @@ def kernels(
 
 
 @app.command()
+def discrete(context: typer.Context, as_json: Json = False) -> None:
+    """Time annealing and its simulated quantum kin beside enumeration, tabu search and a quadratic program."""
+    from swarm.bench import discrete as bench
+
+    _run(context.obj, "discrete", bench.run, as_json=as_json)
+
+
+@app.command()
+def accuracy(
+    context: typer.Context,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Stop after the run during which this time has passed.")
+    ] = None,
+    share: Annotated[
+        float, typer.Option(min=0.002, max=1, help="Share of the replications; below 1 is a trial, not to publish.")
+    ] = 1.0,
+    docs: Annotated[
+        Path | None, typer.Option(help="Folder to write accuracy.md, .csv.gz and .svg to, of what has been run.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure every sampling method against plain Monte Carlo over the whole panel.
+
+    The panel takes about two hours of one core. Every run of it is kept in HOME as it ends, so a panel that was stopped
+    goes on where it stopped, and several processes may share it.
+    """
+    from swarm.bench.accuracy import gains, page, run
+
+    here: Context = context.obj
+    folder = here.home / "bench" / ("accuracy" if share == 1 else f"accuracy-{share:g}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err(), transient=True) as shown:
+        task = shown.add_task("accuracy", total=None)
+        run.run(
+            folder,
+            share=share,
+            minutes=minutes,
+            progress=lambda done, total, name: shown.update(task, completed=done, total=total, description=name),
+        )
+        shown.update(task, description="intervals of the gains", total=None)
+        cells = list(gains.cells(folder))
+        missing = gains.missing(folder)
+        written = (
+            page.write(
+                cells, missing, f"{record.machine_line(machine.describe())}, page of commit {record.commit()}.", docs
+            )
+            if docs
+            else []
+        )
+    summary = page.summary(cells, missing)
+    emit(
+        {**summary, "outcomes": str(folder), "pages": [str(path) for path in written]},
+        Text.assemble(*page.summary_lines(summary), f"outcomes in {folder}"),
+        as_json=as_json,
+    )
+    for path in written:
+        err().print(Text(f"wrote {path}", style="dim"))
+
+
+@app.command()
 def docs(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="Page to write.")] = Path("docs/benchmarks.md"),
@@ -74,7 +136,12 @@ def docs(
     if not records:
         raise InvalidRequest(f"no benchmark artefact lies in {here.home / 'bench'}", "Run `swarm bench hub` first")
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(record.page(records))
+    figures = {}
+    for taken in records:
+        if taken.bench == "kernels" and plots.curves(taken):
+            figures[taken.bench] = "kernels.svg"
+            plots.growth(taken, out.parent / figures[taken.bench])
+    out.write_text(record.page(records, figures))
     emit({"page": str(out)}, Text(f"{out} holds {', '.join(taken.bench for taken in records)}"), as_json=False)
 
 

@@ -22,7 +22,8 @@ def test_every_side_is_timed_and_the_first_peer_is_compared_with(monkeypatch):
     ours, theirs, others = Counted(), Counted(), Counted()
     case = kernels.Case("sum", {"n": 2000}, ours, peers={"one": theirs, "two": others}, samples=6, goal=("p50", 1e9))
     rows = kernels._timed(case)
-    assert [row.name for row in rows] == ["sum (n 2000)", "sum (n 2000) by one", "sum (n 2000) by two"]
+    assert [row.name for row in rows] == ["sum", "sum by one", "sum by two"]
+    assert all(row.params == {"n": 2000} for row in rows)
     assert all(side.calls > 6 for side in (ours, theirs, others))
     assert rows[0].samples == 6
     assert rows[0].met

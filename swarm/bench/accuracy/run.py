@@ -19,6 +19,10 @@ from swarm.bench.accuracy.truth import Truth, truth
 SEED = 20261121
 
 
+Progress = Callable[[int, int, str], None]
+"""Told what is done, of how much, and what comes next."""
+
+
 @dataclass(frozen=True)
 class Task:
     """One method at one size on one law and dimension; every book and confidence is estimated from its draws."""
@@ -61,7 +65,11 @@ def replications(task: Task, share: float) -> int:
 
 
 def run(
-    folder: Path, *, share: float = 1.0, minutes: float | None = None, progress: Callable[[str], None] = lambda _: None
+    folder: Path,
+    *,
+    share: float = 1.0,
+    minutes: float | None = None,
+    progress: Progress = lambda _done, _total, _name: None,
 ) -> bool:
     """Do what is not done yet, in ``folder``; returns whether everything is.
 
@@ -75,26 +83,27 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     give_up = time.monotonic() + (minutes * 60 if minutes is not None else float("inf"))
     whole = list(tasks())
-    for place, task in enumerate(whole, 1):
+    questions = [(law, dimension) for law in panel.LAWS for dimension in panel.DIMENSIONS]
+    total = len(whole) + len(questions)
+    for place, task in enumerate(whole):
         path = folder / f"{task.name}.npz"
         if path.exists():
             continue
         if time.monotonic() > give_up:
             return False
-        progress(f"{place} of {len(whole)}: {task.name}")
+        progress(place, total, task.name)
         outcome = measure(task, replications(task, share))
         part = path.with_suffix(".part.npz")
         np.savez_compressed(part, estimates=outcome.estimates, seconds=outcome.seconds)
         part.rename(path)
-    for law in panel.LAWS:
-        for dimension in panel.DIMENSIONS:
-            path = folder / f"truth-{law}-{dimension}.npz"
-            if path.exists():
-                continue
-            if time.monotonic() > give_up:
-                return False
-            progress(f"truth of {law}, {dimension} symbols")
-            keep_truth(path, truth(law, dimension))
+    for place, (law, dimension) in enumerate(questions, len(whole)):
+        path = folder / f"truth-{law}-{dimension}.npz"
+        if path.exists():
+            continue
+        if time.monotonic() > give_up:
+            return False
+        progress(place, total, path.stem)
+        keep_truth(path, truth(law, dimension))
     return True
 
 

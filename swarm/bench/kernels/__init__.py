@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
+from cluster.errors import InvalidRequest
 from swarm.bench import record
 
 ROOMS = ("value_at_risk", "monte_carlo", "stress", "correlation", "liquidity", "portfolio")
+BY = " by "  # between a kernel's name and its peer's in a row's name
 SAMPLE_NS = 200_000  # a timed batch of calls lasts at least this long, so that the clock does not show
 UNITS = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
 
@@ -36,7 +39,15 @@ class Case:
 
 
 def run(rooms: Sequence[str], progress: Callable[[str], None]) -> list[record.Row]:
-    """Time every case of the rooms; samples of a kernel and of its peers alternate."""
+    """Time every case of the rooms; samples of a kernel and of its peers alternate.
+
+    Raises
+    ------
+    InvalidRequest
+        A library that does the same work is not installed.
+    """
+    if find_spec("QuantLib") is None:
+        raise InvalidRequest("QuantLib, which kernels are held against, is not installed", "Install the `dev` group")
     rows: list[record.Row] = []
     for room in rooms:
         module = import_module(f"swarm.bench.kernels.{room}")
@@ -64,11 +75,14 @@ def _timed(case: Case) -> list[record.Row]:
         gc.enable()
     scale = UNITS[case.unit]
     first = [ns / scale / case.calls_each for ns in taken[""]]
-    label = f"{case.name} ({', '.join(f'{k} {v}' for k, v in case.params.items())})"
     peers = [
-        record.row(f"{label} by {name}", [ns / scale for ns in taken[name]], unit=case.unit) for name in case.peers
+        record.row(f"{case.name}{BY}{name}", [ns / scale for ns in taken[name]], unit=case.unit, params=case.params)
+        for name in case.peers
     ]
-    return [record.row(label, first, unit=case.unit, goal=case.goal, peer=peers[0] if peers else None), *peers]
+    own = record.row(
+        case.name, first, unit=case.unit, params=case.params, goal=case.goal, peer=peers[0] if peers else None
+    )
+    return [own, *peers]
 
 
 def _batch(call: Callable[[], Any]) -> tuple[int, float]:

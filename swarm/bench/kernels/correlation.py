@@ -12,12 +12,14 @@ HISTORY_DAYS = 2000  # of the made-up markets that monitors stand on
 DECAY = 0.94
 A, B = 0.01, 0.97
 FIT_SAMPLES = 5
+SIZES = (5, 10, 20, 50, 100, 200)
+GOALS = {20: ("p50", 2.0), 100: ("p50", 15.0)}
 
 
 def cases() -> Iterable[Case]:
     """A day of EWMA and of DCC, one likelihood of a DCC, its whole second stage, and a history of change points."""
-    yield from (_ewma_day(n) for n in (20, 100))
-    yield from (_dcc_day(n) for n in (20, 100))
+    yield from (_ewma_day(n) for n in SIZES)
+    yield from (_dcc_day(n) for n in SIZES)
     residuals = _residuals()
     yield _likelihood(residuals)
     yield from (_fit(residuals, likelihood) for likelihood in ("full", "all_pairs", "contiguous_pairs"))
@@ -43,7 +45,7 @@ def _ewma_day(n: int) -> Case:
         "a day of EWMA correlation and its watch",
         {"assets": n},
         lambda: monitor.step(moves),
-        goal=("p50", {20: 2.0, 100: 15.0}[n]),
+        goal=GOALS.get(n),
         peers={"NumPy": by_numpy},
     )
 
@@ -74,7 +76,7 @@ def _dcc_day(n: int) -> Case:
         "a day of DCC, GARCH margins and its watch",
         {"assets": n},
         lambda: monitor.step(moves),
-        goal=("p50", {20: 2.0, 100: 15.0}[n]),
+        goal=GOALS.get(n),
         peers={"NumPy": by_numpy},
     )
 

@@ -12,7 +12,7 @@ from swarm.bench.kernels import Case
 
 def cases() -> Iterator[Case]:
     """Days, cost, score and stress index."""
-    for positions in (20, 100, 500):
+    for positions in (5, 20, 100, 500):
         rng = np.random.default_rng(positions)
         table = rng.uniform(0.5, 2.0, (8, positions))
         table[kernels.EXPOSURE] *= 1e5

@@ -17,7 +17,7 @@ GOALS_MS = {math.inf: 20.0, 5.0: 30.0}
 def cases() -> Iterator[Case]:
     """Normal and Student-t moves, and the cost as rows and assets grow."""
     for degrees in GOALS_MS:
-        for rows, assets in ((100_000, 20), (10_000, 20), (100_000, 100)):
+        for rows, assets in ((100_000, 20), (10_000, 20), (1000, 20), (100_000, 5), (100_000, 100)):
             yield _case(rows, assets, degrees)
 
 

@@ -63,7 +63,7 @@ def cases() -> Iterator[Case]:
             "skfolio MeanRisk": _skfolio(sample, "MeanRisk", max_weights=0.15),
         },
     )
-    for size in (100, 300):
+    for size in (50, 100, 200, 500):
         yield from _larger(size)
 
 

@@ -13,9 +13,9 @@ from swarm.bench.kernels import Case
 def cases() -> Iterator[Case]:
     """A library of scenarios, and precomputed Monte Carlo scenarios with VaR, CVaR and contributions."""
     rng = np.random.default_rng(3)
-    for scenarios, assets in ((100, 20), (1000, 20), (100, 100)):
+    for scenarios, assets in ((100, 20), (1000, 20), (10_000, 20), (100, 100)):
         yield _library(rng.standard_t(4, (scenarios, assets)) * 0.01, goal=(scenarios, assets) == (100, 20))
-    for scenarios, assets in ((10_000, 20), (100_000, 20), (10_000, 100)):
+    for scenarios, assets in ((1000, 20), (10_000, 20), (100_000, 20), (10_000, 100)):
         yield _simulated(rng.standard_t(4, (scenarios, assets)) * 0.01, goal=(scenarios, assets) == (10_000, 20))
 
 

@@ -10,16 +10,17 @@ import numpy as np
 from swarm.bench.kernels import Case
 
 CONFIDENCE = 0.95
+PARAMETRIC_GOALS = {20: ("p50", 1.5), 100: ("p50", 5.0), 500: ("p50", 100.0)}
 TICKS = 10_000  # steps of one timed run of the monitor
 
 
 def cases() -> Iterable[Case]:
     """Parametric and historical tails, their components, the monitor's tick, a backtest and a bootstrap."""
-    yield from (_parametric(n) for n in (20, 100, 500))
+    yield from (_parametric(n) for n in (5, 10, 20, 50, 100, 200, 500))
     returns = _returns()
-    yield from (_historical(returns[-days:]) for days in (252, 500, 1000, len(returns)))
+    yield from (_historical(returns[-days:]) for days in (252, 500, 1000, 2000, 4000, len(returns)))
     yield _contributions(returns)
-    yield from (_selection(n) for n in (8312, 100_000))
+    yield from (_selection(n) for n in (1000, 8312, 100_000, 1_000_000))
     yield from (_tick(n) for n in (20, 100))
     yield _rolling(returns)
     yield _bootstrap(returns)
@@ -45,7 +46,7 @@ def _parametric(n: int) -> Case:
         "parametric VaR, CVaR and components",
         {"assets": n},
         lambda: tail.contributions(weights),
-        goal=("p50", {20: 1.5, 100: 5.0, 500: 100.0}[n]),
+        goal=PARAMETRIC_GOALS.get(n),
         peers={"NumPy": by_numpy},
     )
 

@@ -22,7 +22,8 @@ from swarm.report.page.form import Part, estimates_table, number, table, text
 STYLE = """
 :root { color-scheme: light }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #1c2733 }
-h1 { line-height: 1.2 } h4 { margin: 1.4rem 0 0 } h2 { margin-top: 2.4rem; border-top: 1px solid #dfe5ec; padding-top: 1.2rem }
+h1 { line-height: 1.2 } h4 { margin: 1.4rem 0 0 }
+h2 { margin-top: 2.4rem; border-top: 1px solid #dfe5ec; padding-top: 1.2rem }
 nav { display: flex; flex-wrap: wrap; gap: 0.3rem 1rem; margin: 1rem 0 } nav a { color: #2b5c94 }
 .box { overflow-x: auto; max-width: 100% }
 table { border-collapse: collapse; margin: 0.5rem 0; font-variant-numeric: tabular-nums }
@@ -32,7 +33,9 @@ th { border-bottom: 1px solid #b8c4d0; font-weight: 600 } td.n, th.n { text-alig
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 0.8rem; margin: 1rem 0 }
 .cards div { border: 1px solid #dfe5ec; border-radius: 0.5rem; padding: 0.6rem 0.8rem }
 .cards b { display: block; font-size: 1.35rem } .plotly-graph-div { width: 100% !important; break-inside: avoid }
-@media (max-width: 40rem) { body { font-size: 14px; margin: 1rem auto } td, th { padding-right: 0.6rem; white-space: nowrap } }
+@media (max-width: 40rem) {
+  body { font-size: 14px; margin: 1rem auto } td, th { padding-right: 0.6rem; white-space: nowrap }
+}
 @media print {
   body { max-width: none; margin: 0; color: #000 } nav, .modebar { display: none !important }
   tr, .cards, .cards div { break-inside: avoid } h2, h3 { break-after: avoid } .box { overflow: visible }
