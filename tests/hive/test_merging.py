@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from hive.hub.merging import completeness, merge
+from hive.hub.merging import alerts, completeness, merge
+from hive.messages.alert import Breach, Priority
 from hive.messages.calculation import AgentAnswer, AnswerStatus, Role
 from hive.messages.estimate import Estimate
-from hive.messages.reports import LiquidityReport, Scenario, StressReport, ValueAtRiskReport
+from hive.messages.reports import (
+    CorrelationReport,
+    LiquidityReport,
+    Scenario,
+    StressReport,
+    ValueAtRiskReport,
+)
+from hive.messages.reports.correlation import RegimeChange
+from hive.messages.reports.liquidity import StressIndex
 
 
 def _estimate(measure, value, method_label, *, lower=None, upper=None, unit="fraction", confidence=None):
@@ -156,3 +167,38 @@ def test_book_of_cash_that_neither_loses_nor_risks_anything_is_not_infinitely_st
     tail = ValueAtRiskReport(estimates=(_var(0.0, 0.95),), worst_days=())
     merged = merge(_answers(value_at_risk=tail, stress=StressReport((_scenario("flat", 0.0),))))
     assert all(math.isfinite(estimate.value) for estimate in merged)
+
+
+def _regime(*, changed):
+    change = _estimate("mean_correlation_change", 0.3, "difference of windows")
+    regime = RegimeChange(recent=0.6, previous=0.3, change=change, recent_days=60, previous_days=250, changed=changed)
+    one = np.eye(2)
+    return CorrelationReport(
+        symbols=("A", "B"), shrunk=one, ewma=one, shrinkage=0.1, estimates=(), pairs=(), regime=regime
+    )
+
+
+def test_what_the_agents_found_is_raised_as_alerts_that_can_be_told_apart():
+    breach = Breach("var", 0.03, 0.02, Priority.CRITICAL, "VaR 3.00 % is above its limit of 2.00 %")
+    stress = StressIndex(value=0.8, state="STRESSED", components={})
+    answers = _answers(
+        value_at_risk=replace(TAIL, breaches=(breach, replace(breach, limit_name="cvar"))),
+        liquidity=replace(LIQUIDITY, stress=stress),
+        correlation=_regime(changed=True),
+    )
+    found = alerts(answers, "desk", 7)
+    assert [(alert.kind.value, alert.priority.value) for alert in found] == [
+        ("limit_breach", "critical"),
+        ("limit_breach", "critical"),
+        ("liquidity_stress", "critical"),
+        ("correlation_regime_change", "medium"),
+    ]
+    assert (found[0].value, found[0].limit, found[0].subject, found[0].ts_ns) == (0.03, 0.02, "desk", 7)
+    assert len({alert.dedup_key for alert in found}) == 4
+    assert [a.dedup_key for a in alerts(answers, "desk", 8)] == [a.dedup_key for a in found]
+
+
+def test_calm_agents_and_those_that_failed_raise_nothing():
+    calm = replace(LIQUIDITY, stress=StressIndex(value=0.4, state="ELEVATED", components={}))
+    assert alerts(_answers(value_at_risk=TAIL, liquidity=calm, correlation=_regime(changed=False)), "desk", 7) == ()
+    assert alerts(_answers(value_at_risk=None, liquidity=None, correlation=None), "desk", 7) == ()

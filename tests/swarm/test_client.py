@@ -77,7 +77,7 @@ def test_agents_through_the_hub_give_what_their_brains_give_alone(client: SwarmC
     assert client.snapshot().snapshot_id == snapshot.content_id
     resolved = resolve(book, symbols=snapshot.symbols, currency=snapshot.currency, last_prices=snapshot.last_prices)
     settings = ValueAtRiskSettings()
-    alone, _ = estimators.estimate(estimators.rebuild(snapshot, settings), resolved, Parameters(), settings)
+    alone = estimators.estimate(estimators.rebuild(snapshot, settings), resolved, Parameters(), settings)[0]
     assert client.calculate(book, "var").report("value_at_risk") == alone
 
 

@@ -244,7 +244,13 @@ def _gain(cell: Cell) -> str:
 def _plot(cells: Sequence[Cell], path: Path) -> None:
     """Median gain over books and measures by size: a panel by law and confidence, a line by method."""
     figure, axes = plots.pyplot().subplots(
-        len(panel.LAWS), len(panel.CONFIDENCES), figsize=(12, 10), sharex=True, sharey=True, layout="constrained"
+        len(panel.LAWS),
+        len(panel.CONFIDENCES),
+        figsize=(12, 10),
+        sharex=True,
+        sharey=True,
+        layout="constrained",
+        squeeze=False,
     )
     for row, law in enumerate(panel.LAWS):
         for column, confidence in enumerate(panel.CONFIDENCES):
@@ -268,8 +274,8 @@ def _plot(cells: Sequence[Cell], path: Path) -> None:
             axis.set_xscale("log", base=2)
             axis.set_ylim(-0.4, 1.0)
             axis.set_title(f"{law}, {confidence:g}", fontsize=10)
-    axes[-1, 1].set_xlabel("loss evaluations")
-    axes[1, 0].set_ylabel("median gain over dimensions, books and measures")
+    axes[-1, len(panel.CONFIDENCES) // 2].set_xlabel("loss evaluations")
+    axes[len(panel.LAWS) // 2, 0].set_ylabel("median gain over dimensions, books and measures")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9)
     plots.save(figure, path)

@@ -78,10 +78,11 @@ def run(
     share : float
         Share of the panel's replications; 1 for figures to publish.
     minutes : float, optional
-        Stop after the task during which this time has passed.
+        Stop after the task during which this time has passed; the first one is always done.
     """
     folder.mkdir(parents=True, exist_ok=True)
     give_up = time.monotonic() + (minutes * 60 if minutes is not None else float("inf"))
+    worked = False
     whole = list(tasks())
     questions = [(law, dimension) for law in panel.LAWS for dimension in panel.DIMENSIONS]
     total = len(whole) + len(questions)
@@ -89,8 +90,9 @@ def run(
         path = folder / f"{task.name}.npz"
         if path.exists():
             continue
-        if time.monotonic() > give_up:
+        if worked and time.monotonic() > give_up:
             return False
+        worked = True
         progress(place, total, task.name)
         outcome = measure(task, replications(task, share))
         part = path.with_suffix(".part.npz")
@@ -100,8 +102,9 @@ def run(
         path = folder / f"truth-{law}-{dimension}.npz"
         if path.exists():
             continue
-        if time.monotonic() > give_up:
+        if worked and time.monotonic() > give_up:
             return False
+        worked = True
         progress(place, total, path.stem)
         keep_truth(path, truth(law, dimension))
     return True
