@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LEAST_POINTS = 3  # sizes that make a line
 COLUMNS = 3
+LARGE = 1e5  # sizes from which a label is written as a power of ten
 
 
 def pyplot() -> Any:
@@ -61,7 +62,10 @@ def growth(taken: record.Record, path: Path) -> None:
     for axis, ((kernel, varying, fixed), lines) in zip(axes.flat, sorted(panels.items()), strict=False):
         for name, points in sorted(lines.items(), key=lambda line: line[0] != ""):
             axis.loglog(*zip(*sorted(points), strict=True), marker="o", markersize=3, label=name or "Riskswarm")
-        axis.set_title(f"{kernel}{f' ({fixed})' if fixed else ''}", fontsize=8)
+        axis.set_title(f"{kernel}\n{fixed}", fontsize=8)
+        sizes = sorted({size for points in lines.values() for size, _ in points})
+        axis.set_xticks(sizes, [f"{size:g}" if size < LARGE else f"{size:.0e}" for size in sizes], minor=False)
+        axis.minorticks_off()
         axis.set_xlabel(varying, fontsize=8)
         axis.set_ylabel("µs", fontsize=8)
         axis.tick_params(labelsize=7)

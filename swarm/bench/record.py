@@ -18,6 +18,12 @@ from rich.text import Text
 
 from cluster import machine
 
+NOTES = {
+    "kernels": "Every side runs on one core: libraries that would use more are held to one thread.",
+    "discrete": "`vqe_sim` and `sqa_sim` simulate quantum methods on a classical processor, which is what is timed.",
+}
+"""What must be known to read a benchmark."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -139,6 +145,7 @@ def page(records: Sequence[Record], figures: Mapping[str, str] = MappingProxyTyp
             "",
             f"Commit {taken.commit}, {taken.taken_utc}, {machine_line(taken.machine)}.",
             "",
+            *((NOTES[taken.bench], "") if taken.bench in NOTES else ()),
             *((f"![cost as sizes grow]({figures[taken.bench]})", "") if taken.bench in figures else ()),
             "| what | unit | p50 | p90 | p99 | max | samples | goal | met | against |",
             "|---|---|---|---|---|---|---|---|---|---|",

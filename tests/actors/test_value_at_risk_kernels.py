@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors.risk import kernels as shared
 from actors.risk.kernels import NO_GUESS
 from actors.risk.measures import tail
 from actors.risk.value_at_risk import blocks, kernels
@@ -29,8 +30,8 @@ def _covariance(rng, n):
 def test_weighted_rows_are_those_of_numpy(seed, rows, columns, scale):
     rng = np.random.default_rng(seed)
     matrix, weights, total = rng.normal(size=(rows, columns)), rng.normal(size=rows), np.empty(columns)
-    kernels.weighted_rows(matrix, weights, scale, total)
-    expected = kernels.weighted_rows_plain(matrix, weights, scale)
+    shared.weighted_rows(matrix, weights, scale, total)
+    expected = shared.weighted_rows_plain(matrix, weights, scale)
     np.testing.assert_allclose(total, expected, rtol=1e-10, atol=1e-12)
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from actors.risk.kernels import FASTMATH, NO_GUESS, tail_of, tail_rows
+from actors.risk.kernels import FASTMATH, NO_GUESS, tail_of, tail_rows, weighted_rows
 from actors.risk.measures import tail
 from cluster.errors import InvalidMarketData
+
+SCANNED = 128  # losses counted without a branch, before one of them is looked for
 
 
 class ScenarioSet:
@@ -60,16 +62,21 @@ def run_scenarios(
 
     The place is -1 where a loss is not finite.
     """
-    _losses_of(weights, moves, losses)
+    weighted_rows(moves, weights, -1.0, losses)
     worst, largest = 0, -np.inf
-    finite = 0
-    for s in range(losses.size):
-        loss = losses[s]
-        finite += abs(loss) < np.inf
-        if loss > largest:
-            largest, worst = loss, s
-    if finite < losses.size:
-        return np.nan, -1
+    for start in range(0, losses.size, SCANNED):
+        block = losses[start : start + SCANNED]
+        above = 0
+        finite = 0
+        for s in range(block.size):
+            above += block[s] > largest
+            finite += abs(block[s]) < np.inf
+        if finite < block.size:
+            return np.nan, -1
+        if above:
+            for s in range(block.size):
+                if block[s] > largest:
+                    largest, worst = block[s], start + s
     for i in range(weights.size):
         contributions[i] = -weights[i] * moves[i, worst]
     return largest, worst
@@ -86,7 +93,7 @@ def simulated_tail(
     contributions: np.ndarray,
 ) -> tuple[float, float]:
     """(VaR, CVaR) over the scenarios, NaN twice where a loss is not finite; ``contributions`` sum to CVaR."""
-    _losses_of(weights, moves, losses)
+    weighted_rows(moves, weights, -1.0, losses)
     var, cvar = tail_of(losses, scratch, confidence, NO_GUESS)
     if np.isnan(var):
         return var, cvar
@@ -97,25 +104,6 @@ def simulated_tail(
             part += scratch[j] * moves[i, rows[j]]
         contributions[i] = -weights[i] * part
     return var, cvar
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
-def _losses_of(weights: np.ndarray, moves: np.ndarray, losses: np.ndarray) -> None:
-    """Losses of every scenario, four symbols a pass: the sums stay in registers and losses are stored less often."""
-    n, count = moves.shape
-    losses[:] = 0.0
-    i = 0
-    while i + 4 <= n:
-        a, b, c, d = weights[i], weights[i + 1], weights[i + 2], weights[i + 3]
-        first, second, third, fourth = moves[i], moves[i + 1], moves[i + 2], moves[i + 3]
-        for s in range(count):
-            losses[s] -= a * first[s] + b * second[s] + c * third[s] + d * fourth[s]
-        i += 4
-    while i < n:
-        a, first = weights[i], moves[i]
-        for s in range(count):
-            losses[s] -= a * first[s]
-        i += 1
 
 
 def run_scenarios_plain(weights: np.ndarray, moves: np.ndarray) -> tuple[float, int, np.ndarray, np.ndarray]:
@@ -141,4 +129,3 @@ def warm() -> None:
     weights = np.full(5, 0.2)
     scenarios.run(weights)
     scenarios.tail(weights, 0.95)
-    _losses_of(weights, scenarios.moves, scenarios.losses)

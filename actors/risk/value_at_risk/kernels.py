@@ -19,42 +19,10 @@ from actors.risk.kernels import (
     tail_of_kept,
     tail_rows,
     tail_rows_plain,
+    weighted_rows,
+    weighted_rows_plain,
 )
 from actors.risk.measures import tail
-
-BLOCK = 1024  # columns worked on at a time: their sums stay in the first cache
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
-def weighted_rows(matrix: np.ndarray, weights: np.ndarray, scale: float, total: np.ndarray) -> None:
-    """``scale * weights @ matrix`` to ``total``; matrix of shape (n_rows, n_columns), a block of columns at a time.
-
-    Rows are cut out before the inner loop: the compiler then knows that no index is negative, and uses whole registers.
-    """
-    rows, columns = matrix.shape
-    for start in range(0, columns, BLOCK):
-        stop = min(start + BLOCK, columns)
-        block = total[start:stop]
-        block[:] = 0.0
-        i = 0
-        while i + 4 <= rows:
-            r0, r1 = matrix[i, start:stop], matrix[i + 1, start:stop]
-            r2, r3 = matrix[i + 2, start:stop], matrix[i + 3, start:stop]
-            w0, w1 = scale * weights[i], scale * weights[i + 1]
-            w2, w3 = scale * weights[i + 2], scale * weights[i + 3]
-            for t in range(block.size):
-                block[t] += w0 * r0[t] + w1 * r1[t] + w2 * r2[t] + w3 * r3[t]
-            i += 4
-        while i < rows:
-            row, weight = matrix[i, start:stop], scale * weights[i]
-            for t in range(block.size):
-                block[t] += weight * row[t]
-            i += 1
-
-
-def weighted_rows_plain(matrix: np.ndarray, weights: np.ndarray, scale: float = 1.0) -> np.ndarray:
-    """Plain twin of :func:`weighted_rows`."""
-    return np.asarray(scale * (weights @ matrix))
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)

@@ -1,4 +1,4 @@
-"""``swarm bench kernels``: every compiled kernel beside its peers, timed in turns within one run."""
+"""``swarm bench kernels``: every compiled kernel beside its peers, in turns within one run, each side on one core."""
 
 from __future__ import annotations
 
@@ -48,13 +48,16 @@ def run(rooms: Sequence[str], progress: Callable[[str], None]) -> list[record.Ro
     """
     if find_spec("QuantLib") is None:
         raise InvalidRequest("QuantLib, which kernels are held against, is not installed", "Install the `dev` group")
+    from threadpoolctl import threadpool_limits
+
     rows: list[record.Row] = []
     for room in rooms:
         module = import_module(f"swarm.bench.kernels.{room}")
         cases: Iterable[Case] = module.cases()
         for case in cases:
             progress(f"{room}: {case.name} {case.params}")
-            rows += _timed(case)
+            with threadpool_limits(limits=1):  # of BLAS: a kernel has one core, and so has who does the same work
+                rows += _timed(case)
     return rows
 
 
