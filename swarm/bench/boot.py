@@ -22,6 +22,19 @@ from swarm.client import SwarmClient
 UP_TIMEOUT_S = 180.0
 GOAL_COLD_S = 15.0
 GOAL_WARM_S = 5.0
+GOAL_LOADING_S = 1.0
+ROOMS = ("value_at_risk", "stress", "correlation", "liquidity", "portfolio")
+LOADING = """
+import sys, time
+import numba
+from actors.risk.warm import kernel_modules
+started = time.perf_counter()
+shared = "actors.risk.kernels"
+for module in kernel_modules():
+    if module.__name__ == shared or module.__name__.startswith(f"actors.risk.{sys.argv[1]}."):
+        module.warm()
+print(time.perf_counter() - started)
+"""
 SETTLED_CORES = 0.1  # cores an idle Ray keeps busy at most
 
 
@@ -52,7 +65,23 @@ def run(*, repeats: int, progress: Callable[[str], None]) -> list[Row]:
         row("swarm down", down, unit="s"),
         row("memory of the roster (hub and agents, proportional share)", agents_mib, unit="MiB"),
         row("memory of Ray itself beside it", ray_mib, unit="MiB"),
+        *(_loading(room, repeats, progress) for room in ROOMS),
     ]
+
+
+def _loading(room: str, repeats: int, progress: Callable[[str], None]) -> Row:
+    """Seconds in which a fresh process has every kernel of a room ready, Numba itself being imported before."""
+    progress(f"kernels of {room} loaded")
+    taken = []
+    for _ in range(repeats + 1):
+        done = subprocess.run(
+            [sys.executable, "-c", LOADING, room], capture_output=True, text=True, timeout=UP_TIMEOUT_S, check=True
+        )
+        taken.append(float(done.stdout))
+    # The first one may still have had to compile.
+    return row(
+        "kernels loaded from the cache", taken[1:], unit="s", params={"room": room}, goal=("p50", GOAL_LOADING_S)
+    )
 
 
 def _up(home: Path, *arguments: str) -> float:
