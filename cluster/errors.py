@@ -62,6 +62,14 @@ class SwarmUnavailable(SwarmError):
     exit_code = 3
 
 
+class LaneLost(SwarmUnavailable):
+    """The process at the other end of a lane is gone, or what lies in the lane cannot be believed."""
+
+
+class LanesUnavailable(SwarmUnavailable):
+    """No shared memory could be had; agents are still reached through Ray."""
+
+
 class SessionConflict(SwarmError):
     """A swarm is already recorded here, a record is stale, or a port is taken."""
 

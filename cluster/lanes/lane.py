@@ -1,0 +1,233 @@
+"""A caller's side of a lane: ask, get the numbers or a typed error by the deadline, whatever becomes of the agent."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import NoReturn
+
+import numpy as np
+
+from cluster.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    LaneLost,
+    Overloaded,
+    SwarmError,
+    SwarmUnavailable,
+    UnknownSnapshot,
+)
+from cluster.lanes import calls
+from cluster.lanes.layout import (
+    BAD_INPUT,
+    HUNG_UP,
+    LANE_GENERATION,
+    LANE_STATE,
+    LATE_ANSWER,
+    MAGIC,
+    NO_STATE,
+    OK,
+    OPEN,
+    PAGE,
+    PORT_GENERATION,
+    PORT_LANES,
+    PORT_MAGIC,
+    PORT_SLOT_WORDS,
+    PORT_SLOTS,
+    PORT_VERSION,
+    STRATEGIES,
+    TOO_LARGE,
+    UNKNOWN_OPERATION,
+    VERSION,
+    WRONG_SNAPSHOT,
+    Geometry,
+)
+from cluster.lanes.memory import AGAIN, SharedWords
+from cluster.lanes.peer import Peer
+from cluster.lanes.port import LaneAddress
+
+SLICE_NS = 20_000_000  # how long a caller waits before it looks whether the agent still lives
+MOST_LANES, MOST_SLOTS, MOST_SLOT_WORDS = 2**14, 2**20, 2**16
+
+ANSWERS: dict[int, tuple[type[SwarmError], str, str]] = {
+    LATE_ANSWER: (DeadlineExceeded, "the deadline passed before the agent came to the question", "Allow more time"),
+    UNKNOWN_OPERATION: (InvalidRequest, "the agent has no such operation", "Ask for one that it lists"),
+    WRONG_SNAPSHOT: (UnknownSnapshot, "the agent's resident state is of another snapshot", AGAIN),
+    BAD_INPUT: (InvalidRequest, "a number is not finite, or there are too few or too many of them", "Correct them"),
+    NO_STATE: (SwarmUnavailable, "the agent has no resident state yet", "Ask again when it is HEALTHY"),
+    TOO_LARGE: (InvalidRequest, "the payload is larger than a slot", "Send a reference instead"),
+}
+
+
+class Lane:
+    """One lane to one agent. Threads take turns on it; a lane each is quicker.
+
+    Raises
+    ------
+    LaneLost
+        The agent has died or given the lane to somebody else since the address was made, or speaks another layout.
+    """
+
+    def __init__(self, address: LaneAddress, strategy: str = "spin") -> None:
+        self.address = address
+        port = address.port
+        try:
+            self._agent = Peer(port.pid, port.started)
+        except OSError as error:
+            raise LaneLost(f"the agent's process {port.pid} has ended", AGAIN) from error
+        try:
+            self._memory = SharedWords.attach(port.pid, port.descriptor, PAGE)
+            try:
+                self._hand = self._introduced(strategy)
+            except BaseException:
+                self._memory.close()
+                raise
+        except BaseException:
+            self._agent.close()
+            raise
+        self._answer = np.empty(self.geometry.payload_words)
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def lost(self) -> bool:
+        """Whether the other side is gone, has stopped serving or has broken the lane."""
+        words = self._memory.words
+        return (
+            self._closed
+            or not self._agent.alive()
+            or int(words[PORT_GENERATION]) != self.address.port.generation
+            or int(words[int(self._hand[calls.AT]) + LANE_STATE]) != OPEN
+        )
+
+    def ask(self, operation: int, payload: np.ndarray, *, patience_s: float = 1.0, snapshot: int = 0) -> np.ndarray:
+        """Numbers that an operation gives for a float64 payload; overwritten by the next call.
+
+        Parameters
+        ----------
+        patience_s : float
+            When the answer is no longer wanted, seconds from now.
+        snapshot : int
+            Tag of the snapshot that the answer must be about; 0 takes the agent's current one.
+
+        Raises
+        ------
+        DeadlineExceeded
+            No answer in time. A late one is thrown away and never taken for another.
+        LaneLost
+            The agent died meanwhile, or the lane cannot be believed any more.
+        Overloaded
+            The ring is full; nothing was sent.
+        InvalidRequest, UnknownSnapshot, SwarmUnavailable
+            The agent refused the question.
+        """
+        patience_ns = int(patience_s * 1e9)
+        with self._lock:
+            self._checked(payload)
+            memory = self._memory
+            code = calls.ask(
+                memory.words,
+                memory.numbers,
+                self._hand,
+                operation,
+                snapshot,
+                patience_ns,
+                SLICE_NS,
+                payload,
+                self._answer,
+            )
+            if code != OK:
+                self._settle(code, time.monotonic_ns() + patience_ns - SLICE_NS)
+            return self._answer[: self._hand[calls.COUNT]]
+
+    def send(self, operation: int, payload: np.ndarray, *, patience_s: float = 1.0, snapshot: int = 0) -> None:
+        """First half of :meth:`ask`: many lanes can be sent to before one of them is waited for."""
+        with self._lock:
+            self._checked(payload)
+            memory = self._memory
+            give_up_ns = time.monotonic_ns() + int(patience_s * 1e9)
+            code = calls.send(memory.words, memory.numbers, self._hand, operation, snapshot, give_up_ns, payload)
+            if code < 0:
+                self._refused(code)
+
+    def receive(self, *, patience_s: float = 1.0) -> np.ndarray:
+        """Second half of :meth:`ask`."""
+        with self._lock:
+            give_up_ns = time.monotonic_ns() + int(patience_s * 1e9)
+            memory = self._memory
+            code = calls.receive(
+                memory.words, memory.numbers, self._hand, self._answer, min(give_up_ns, time.monotonic_ns() + SLICE_NS)
+            )
+            if code != OK:
+                self._settle(code, give_up_ns)
+            return self._answer[: self._hand[calls.COUNT]]
+
+    @property
+    def service_ns(self) -> int:
+        """How long the agent worked on the last answer."""
+        return int(self._hand[calls.SERVICE_NS])
+
+    def close(self) -> None:
+        """Hang up; the agent frees the lane."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._memory.words[int(self._hand[calls.AT]) + LANE_STATE] = HUNG_UP
+            self._agent.close()
+            self._memory.close()
+
+    def _checked(self, payload: np.ndarray) -> None:
+        if self._closed:
+            raise LaneLost("this lane has been closed", AGAIN)
+        if payload.size > self._answer.size:
+            raise InvalidRequest(
+                f"a payload of {payload.size} numbers; a slot holds {self._answer.size}", "Send a reference instead"
+            )
+
+    def _settle(self, code: int, give_up_ns: int) -> None:
+        """Wait on, while the agent lives, until there is an answer that is none of the errors."""
+        memory = self._memory
+        while code == calls.WAITING:
+            if self.lost:
+                raise LaneLost(f"the agent's process {self.address.port.pid} died, or gave this lane up", AGAIN)
+            now = time.monotonic_ns()
+            if now >= give_up_ns:
+                calls.give_up(memory.words, self._hand)
+                raise DeadlineExceeded("no answer from the lane in time", "Allow more time, or run `swarm health`")
+            until = min(give_up_ns, now + SLICE_NS)
+            code = calls.receive(memory.words, memory.numbers, self._hand, self._answer, until)
+        if code < 0:
+            self._refused(code)
+        if code != OK:
+            kind, problem, remedy = ANSWERS.get(code, (LaneLost, f"the agent answered with code {code}", AGAIN))
+            raise kind(problem, remedy)
+
+    def _refused(self, code: int) -> NoReturn:
+        if code == calls.REFUSED and not self.lost:
+            raise Overloaded("the lane is full of questions without answers", "Ask less at a time")
+        raise LaneLost("the lane is lost, or its indices cannot be believed", AGAIN)
+
+    def _introduced(self, strategy: str) -> np.ndarray:
+        """The caller's own memory, from a header that says what it must."""
+        words = self._memory.words
+        if int(words[PORT_MAGIC]) != MAGIC or int(words[PORT_GENERATION]) != self.address.port.generation:
+            raise LaneLost("that memory is not the port that was meant", AGAIN)
+        if int(words[PORT_VERSION]) != VERSION:
+            raise LaneLost(
+                f"the agent speaks layout {int(words[PORT_VERSION])}, this process {VERSION}",
+                "Use the same version of Riskswarm on both sides",
+            )
+        self.geometry = Geometry(int(words[PORT_LANES]), int(words[PORT_SLOTS]), int(words[PORT_SLOT_WORDS]))
+        g = self.geometry
+        sound = 0 < g.lanes <= MOST_LANES and 1 < g.slots <= MOST_SLOTS and g.slots & (g.slots - 1) == 0
+        sound = sound and 8 < g.slot_words <= MOST_SLOT_WORDS and 0 <= self.address.lane < g.lanes
+        if not sound or g.words > len(words):
+            raise LaneLost("the port's sizes cannot be believed", AGAIN)
+        at = g.lane_at(self.address.lane)
+        if int(words[at + LANE_STATE]) != OPEN or int(words[at + LANE_GENERATION]) != self.address.generation:
+            raise LaneLost("the lane has been given to somebody else", AGAIN)
+        hand = np.zeros(calls.HAND, np.int64)
+        hand[calls.AT], hand[calls.SLOTS], hand[calls.SIZE] = at, g.slots, g.slot_words
+        hand[calls.STRATEGY], hand[calls.WANTED] = STRATEGIES.index(strategy), 1
+        return hand

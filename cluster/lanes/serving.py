@@ -1,0 +1,161 @@
+"""The agent's side of its lanes, compiled: find the next question in any lane, wait by the strategy, answer it.
+
+A room's loop is three calls long::
+
+    while True:
+        slot = next_request(words, active, own, hand)
+        if slot < 0:
+            return slot                        # somebody wants the thread back, or a lane cannot be believed
+        ... compute from numbers[slot + SLOT_HEADER :], write to numbers[hand[REPLY] + SLOT_HEADER :] ...
+        finish(words, active, own, hand, code, count)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from cluster.lanes.atomics import fence, futex_wait, give_way, load_acquire, now_ns, pause, store_release
+from cluster.lanes.calls import LONGEST_SLEEP_NS, SPINS_BEFORE_SLEEP, ring
+from cluster.lanes.histogram import count_in
+from cluster.lanes.layout import (
+    ANSWER_HEAD,
+    ANSWER_TAIL,
+    CORRUPT,
+    FAILED,
+    LANE_BELL,
+    LANE_SLEEPING,
+    LANE_STRATEGY,
+    LATE,
+    LATE_ANSWER,
+    OK,
+    PAGE,
+    PARK,
+    PARKED,
+    PORT_BELL,
+    PORT_CONTROL,
+    PORT_COUNTERS,
+    PORT_SLEEPING,
+    PORT_TIMES,
+    REFUSED,
+    REQUEST_HEAD,
+    REQUEST_TAIL,
+    SERVED,
+    SLOT_CODE,
+    SLOT_COUNT,
+    SLOT_DEADLINE,
+    SLOT_HEADER,
+    SLOT_SENT,
+    SLOT_SEQUENCE,
+    SLOT_SNAPSHOT,
+    SPIN,
+    STARVED,
+    TOO_LARGE,
+)
+from cluster.lanes.ring import BAD, NONE, look, publish, release, reserve
+
+# The loop's own memory, int64 (HAND,).
+SLOTS, SIZE, LANE_WORDS, STRATEGY, CURSOR, LANE, SLOT, REPLY, COUNT, STARTED_NS, SCRATCH = range(11)
+HAND = 13
+
+# What the loop keeps of every lane, int64 (lanes, 4): its side of the requests, then of the answers.
+OWN = 4
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def next_request(words: np.ndarray, active: np.ndarray, own: np.ndarray, hand: np.ndarray) -> int:
+    """First word of the next question's slot; ``NONE`` when the loop's thread is wanted, ``BAD`` with a broken lane.
+
+    ``active`` holds how many lanes are open, then which. ``hand[LANE]``, ``hand[COUNT]`` and ``hand[REPLY]`` say whose
+    question it is, how many numbers it has and where the answer goes. Lanes are taken in turn. A question that comes
+    too late or claims more than a slot holds is answered here.
+    """
+    slots, size = hand[SLOTS], hand[SIZE]
+    looks = 0
+    while True:
+        if load_acquire(words, PORT_CONTROL) != 0:
+            return NONE
+        open_lanes = active[0]
+        for _ in range(open_lanes):
+            hand[CURSOR] = hand[CURSOR] + 1 if hand[CURSOR] + 1 < open_lanes else 0
+            lane = active[1 + hand[CURSOR]]
+            at = PAGE + lane * hand[LANE_WORDS]
+            mine = own[lane]
+            slot = look(words, at + REQUEST_TAIL, at + PAGE, slots, size, mine[:2])
+            if slot == NONE:
+                continue
+            hand[LANE] = lane
+            if slot == BAD:
+                words[PORT_COUNTERS + CORRUPT] += 1
+                return BAD
+            reply = reserve(words, at + ANSWER_HEAD, at + PAGE + slots * size, slots, size, mine[2:])
+            if reply == BAD:
+                words[PORT_COUNTERS + CORRUPT] += 1
+                return BAD
+            if reply == NONE:
+                words[PORT_COUNTERS + STARVED] += 1
+                continue
+            looks = 0
+            hand[SLOT], hand[REPLY] = slot, reply
+            hand[COUNT] = words[slot + SLOT_COUNT]
+            hand[STARTED_NS] = now_ns(hand[SCRATCH:])
+            if hand[COUNT] < 0 or hand[COUNT] > size - SLOT_HEADER:
+                words[PORT_COUNTERS + REFUSED] += 1
+                finish(words, own, hand, TOO_LARGE, 0)
+                continue
+            if hand[STARTED_NS] > words[slot + SLOT_DEADLINE]:
+                words[PORT_COUNTERS + LATE] += 1
+                finish(words, own, hand, LATE_ANSWER, 0)
+                continue
+            return slot
+        looks += 1
+        if hand[STRATEGY] == SPIN or looks < SPINS_BEFORE_SLEEP:
+            pause()
+        elif hand[STRATEGY] == PARK:
+            _sleep(words, active, own, hand)
+        else:
+            give_way()
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def finish(words: np.ndarray, own: np.ndarray, hand: np.ndarray, code: int, count: int) -> None:
+    """Publish the answer that lies in the reply's slot, ``count`` numbers long, and take the question off its ring."""
+    lane, slot, reply = hand[LANE], hand[SLOT], hand[REPLY]
+    at = PAGE + lane * hand[LANE_WORDS]
+    mine = own[lane]
+    taken = now_ns(hand[SCRATCH:]) - hand[STARTED_NS]
+    words[reply + SLOT_SEQUENCE] = words[slot + SLOT_SEQUENCE]
+    words[reply + SLOT_CODE] = code
+    words[reply + SLOT_SNAPSHOT] = words[slot + SLOT_SNAPSHOT]
+    words[reply + SLOT_DEADLINE] = taken
+    words[reply + SLOT_COUNT] = count
+    words[reply + SLOT_SENT] = words[slot + SLOT_SENT]
+    publish(words, at + ANSWER_TAIL, mine[2:])
+    release(words, at + REQUEST_HEAD, mine[:2])
+    if words[at + LANE_STRATEGY] == PARK:
+        fence()
+        if load_acquire(words, at + LANE_SLEEPING) != 0:
+            ring(words, at + LANE_BELL)
+    if code == OK:
+        words[PORT_COUNTERS + SERVED] += 1
+    else:
+        words[PORT_COUNTERS + FAILED] += 1
+    count_in(words, PORT_TIMES, taken)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sleep(words: np.ndarray, active: np.ndarray, own: np.ndarray, hand: np.ndarray) -> None:
+    """Sleep at the port's bell, unless a question came between announcing it and looking again."""
+    seen = load_acquire(words, PORT_BELL)
+    store_release(words, PORT_SLEEPING, 1)
+    fence()
+    idle = load_acquire(words, PORT_CONTROL) == 0
+    for i in range(active[0]):
+        lane = active[1 + i]
+        at = PAGE + lane * hand[LANE_WORDS]
+        if load_acquire(words, at + REQUEST_TAIL) != own[lane, 0]:
+            idle = False
+    if idle:
+        words[PORT_COUNTERS + PARKED] += 1
+        futex_wait(words, PORT_BELL, seen & 0xFFFFFFFF, LONGEST_SLEEP_NS, hand[SCRATCH:])
+    store_release(words, PORT_SLEEPING, 0)
