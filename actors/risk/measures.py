@@ -57,6 +57,8 @@ def book_returns(returns: np.ndarray, columns: np.ndarray, weights: np.ndarray) 
 def horizon_returns(daily: np.ndarray, horizon_days: int) -> np.ndarray:
     """Compounded returns over every overlapping window of ``horizon_days`` days, shape (n - horizon + 1,).
 
+    A book whose value has reached zero or less within a window stays where it then is: ruin does not compound.
+
     Raises
     ------
     InvalidMarketData
@@ -69,7 +71,18 @@ def horizon_returns(daily: np.ndarray, horizon_days: int) -> np.ndarray:
             f"{len(daily)} days of history do not hold two windows of {horizon_days} days", "Shorten the horizon"
         )
     windows = np.lib.stride_tricks.sliding_window_view(1.0 + daily, horizon_days)
+    if (daily <= -1).any():
+        return np.array([compounded(window)[-1] - 1.0 for window in windows])
     return np.asarray(windows.prod(axis=1) - 1.0)
+
+
+def compounded(growth: np.ndarray) -> np.ndarray:
+    """Value after each day of a book worth 1, from factors of growth, shape (n,); once not positive it stays there."""
+    value = np.cumprod(growth)
+    ruined = np.flatnonzero(value <= 0)
+    if ruined.size:
+        value[ruined[0] :] = value[ruined[0]]
+    return value
 
 
 def tail(losses: np.ndarray, confidence: float) -> tuple[float, float]:
@@ -207,8 +220,8 @@ def empirical_entropic(
     """EVaR of losses of shape (n,), every ``overlap``-th independent; interval by the delta method.
 
     By the envelope theorem a loss L moves EVaR by (exp(t L) / E exp(t L) - 1) / t. A few losses carry most of that
-    weight, so the interval is wide and still holds the truth less often than it says (90 % EVaR of 1000 normal days:
-    83 % of 400 samples), and none is given where the worst loss carries it all.
+    weight, so the interval is wide and still holds the truth less often than it says (of 1000 normal days:
+    83 % of the time at 0.90, about half of it at 0.99), and none is given where the worst loss carries it all.
     """
     value, exponent = entropic(losses, confidence)
     half = None

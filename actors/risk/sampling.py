@@ -18,6 +18,8 @@ from cluster.errors import InvalidMarketData, InvalidRequest
 Method = Literal["plain", "antithetic", "stratified", "sobol"]
 Factor = Literal["pca", "cholesky"]
 METHODS: tuple[Method, ...] = ("plain", "antithetic", "stratified", "sobol")
+DAYS_A_SYMBOL = 5
+NULL_DIRECTION = 1e-9  # variance of a direction over the largest, below which symbols repeat each other
 DEGREES = (2.1, 100.0)  # searched; above, Student-t moves are next to normal ones
 EDGE = 2.0**-54  # uniforms stay this far inside (0, 1): their normal quantiles are finite
 NEGATIVE = 1e-10  # share of the largest eigenvalue below zero that is rounding, not a wrong covariance
@@ -275,19 +277,29 @@ class JumpDiffusion:
         return np.asarray(np.expm1(logs))
 
 
-def fitted_degrees(centred: np.ndarray, covariance: np.ndarray) -> float:
-    """Degrees of freedom that make Student-t moves of this covariance likeliest; infinite where normal ones are."""
+def fitted_degrees(centred: np.ndarray) -> float:
+    """Degrees of freedom that make Student-t moves, shape (n, d), likeliest; infinite where normal ones are.
+
+    By the joint likelihood under the sample's own covariance: a shrunk one gives directions that hardly move too much
+    variance, and normal moves then seem to have fat tails. Fewer than ``DAYS_A_SYMBOL`` days a symbol say nothing of
+    the joint law, and the symbols are taken one by one.
+    """
     from scipy.optimize import minimize_scalar
     from scipy.special import gammaln
 
     n, d = centred.shape
-    values, vectors = np.linalg.eigh(covariance)
-    if not values[0] > 1e-14 * values[-1]:
-        keep = values > 1e-14 * max(values[-1], 0.0)
-        if not keep.any():
-            raise InvalidMarketData("no symbol of the book moves", "Check the market data")
-        values, vectors, d = values[keep], vectors[:, keep], int(keep.sum())
-    distance = ((centred @ vectors) ** 2 / values).sum(axis=1)
+    deviations = centred.std(axis=0)
+    moving = deviations > 0
+    if not moving.any():
+        raise InvalidMarketData("no symbol of the book moves", "Check the market data")
+    standard = centred[:, moving] / deviations[moving]
+    if n < DAYS_A_SYMBOL * standard.shape[1]:
+        distance, d = (standard**2).ravel(), 1
+    else:
+        values, vectors = np.linalg.eigh(standard.T @ standard / n)
+        kept = values > NULL_DIRECTION * values[-1]
+        distance, d = ((standard @ vectors[:, kept]) ** 2 / values[kept]).sum(axis=1), int(kept.sum())
+    n = len(distance)
 
     def against(inverse: float) -> float:
         v = 1.0 / inverse

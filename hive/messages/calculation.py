@@ -126,8 +126,9 @@ class Shock:
     moves: dict[str, float]
 
     def __post_init__(self) -> None:
-        if not self.moves:
-            raise InvalidRequest(f"shock {self.name!r} moves nothing", 'Give moves such as {"*": -0.2}')
+        if not isinstance(self.moves, dict) or not self.moves:
+            stated = repr(self.moves) if self.moves else "nothing"
+            raise InvalidRequest(f"shock {self.name!r} moves {stated}", 'Give moves such as {"*": -0.2}')
         for symbol, move in self.moves.items():
             if not _is_number(move) or not math.isfinite(move) or move < -1:
                 raise InvalidRequest(
@@ -163,10 +164,7 @@ class Parameters:
         if not isinstance(self.confidences, (tuple, list)):
             raise InvalidRequest(f"confidences {self.confidences!r} is no list", "Give a list such as [0.95]")
         object.__setattr__(self, "confidences", tuple(self.confidences))
-        object.__setattr__(self, "shocks", tuple(self.shocks))
-        object.__setattr__(self, "windows", tuple(tuple(window) for window in self.windows))
-        object.__setattr__(self, "given", tuple(self.given))
-        object.__setattr__(self, "methods", tuple(self.methods))
+        self._freeze_lists()
         known = {ALL_METHODS, *(method for methods in METHODS.values() for method in methods)}
         unknown = [method for method in self.methods if method not in known]
         if unknown:
@@ -196,6 +194,16 @@ class Parameters:
             _check_window(window)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MAX_SEED:
             raise InvalidRequest(f"seed {self.seed!r} is no whole number from 0 to 2**64 - 1", "Give one such as 42")
+
+    def _freeze_lists(self) -> None:
+        for name, kind, example in (
+            *(("shocks", Shock, "Shock objects"), ("given", Shock, "Shock objects")),
+            *(("windows", (tuple, list), "pairs of ISO dates"), ("methods", str, "names")),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, (tuple, list)) or not all(isinstance(one, kind) for one in value):
+                raise InvalidRequest(f"{name} are {value!r}", f"Give a list of {example}")
+            object.__setattr__(self, name, tuple(tuple(one) if name == "windows" else one for one in value))
 
 
 @message

@@ -50,7 +50,8 @@ class Position:
     """Price of one unit; the snapshot's last price where it is not given."""
     multiplier: float = 1.0
     """Currency units per point of price and unit held (50 for an E-mini S&P future)."""
-    currency: str = DEFAULT_CURRENCY
+    currency: str = ""
+    """Of its price; empty is the market's own."""
     average_daily_volume: float | None = None
     """Units traded on an average day."""
     spread: float | None = None
@@ -173,7 +174,7 @@ class Portfolio:
         currency: str = DEFAULT_CURRENCY,
     ) -> Portfolio:
         """Portfolio of signed weights, fractions of ``value``."""
-        positions = tuple(Position(symbol=s, weight=w, currency=currency) for s, w in weights.items())
+        positions = tuple(Position(symbol=s, weight=w) for s, w in weights.items())
         return cls(positions=positions, name=name, currency=currency, value=value, cash=cash)
 
     @classmethod
@@ -194,7 +195,7 @@ class Portfolio:
         currency: str = DEFAULT_CURRENCY,
     ) -> Portfolio:
         """Portfolio of signed units, priced at the snapshot's last prices."""
-        positions = tuple(Position(symbol=s, quantity=q, currency=currency) for s, q in quantities.items())
+        positions = tuple(Position(symbol=s, quantity=q) for s, q in quantities.items())
         return cls(positions=positions, name=name, currency=currency, value=value, cash=cash)
 
     @classmethod
@@ -210,12 +211,15 @@ class Portfolio:
             if not isinstance(line, Mapping):
                 raise InvalidPortfolio(f"a position is {line!r}", "Give a table with symbol and weight or quantity")
             _refuse_unknown(line, set(Position.__dataclass_fields__), "position")
-            positions.append(Position(**{"symbol": "", "currency": currency, **line}))
+            positions.append(Position(**{"symbol": "", **line}))
         header = {key: fields[key] for key in ("name", "value", "cash", "peak_value") if key in fields}
         for key, kind in (("limits", Limits), ("mandate", Mandate)):
             if fields.get(key) is not None:
                 header[key] = _nested(kind, fields[key], key)
-        header["funding"] = tuple(_nested(FundingFlow, line, "funding") for line in fields.get("funding", ()))
+        flows = fields.get("funding", ())
+        if not isinstance(flows, (list, tuple)):
+            raise InvalidPortfolio(f"funding of the portfolio is {flows!r}", "Give a list of tables")
+        header["funding"] = tuple(_nested(FundingFlow, line, "funding") for line in flows)
         return cls(positions=tuple(positions), currency=currency, **header)
 
     @classmethod
@@ -330,12 +334,13 @@ def resolve(
             f"the portfolio is in {portfolio.currency}, the market snapshot in {currency}",
             f"Use prices and portfolio of one currency, or load the rate {currency}{portfolio.currency} as a symbol",
         )
-    rates = [_rate(p.currency, portfolio.currency, column) for p in portfolio.positions]
-    for position, (rate, _) in zip(portfolio.positions, rates, strict=True):
-        if position.currency != portfolio.currency and not rate:
+    quoted = [position.currency or currency for position in portfolio.positions]
+    rates = [_rate(own, portfolio.currency, column) for own in quoted]
+    for position, own, (rate, _) in zip(portfolio.positions, quoted, rates, strict=True):
+        if own != portfolio.currency and not rate:
             raise InvalidPortfolio(
-                f"{position.symbol} is in {position.currency}, the portfolio in {portfolio.currency}",
-                f"Load the rate {position.currency}{portfolio.currency} with the prices, as one of their symbols",
+                f"{position.symbol} is in {own}, the portfolio in {portfolio.currency}",
+                f"Load the rate {own}{portfolio.currency} with the prices, as one of their symbols",
             )
     order = [column[p.symbol] for p in portfolio.positions]
     known_prices = np.full(len(order), np.nan) if last_prices is None else np.asarray(last_prices)[order]
@@ -423,10 +428,12 @@ def _nested(kind: type[Any], fields: Any, what: str) -> Any:
     _refuse_unknown(fields, set(kind.__dataclass_fields__), what)
     values = dict(fields)
     if kind is Mandate and "views" in values:
+        if not isinstance(values["views"], (list, tuple)):
+            raise InvalidPortfolio(f"views of the mandate are {values['views']!r}", "Give a list of tables")
         values["views"] = tuple(_nested(View, view, "view") for view in values["views"])
     try:
         return kind(**values)
-    except TypeError as error:
+    except (TypeError, AttributeError, ValueError) as error:
         raise InvalidPortfolio(f"{what} of the portfolio does not parse ({error})", "Give all its fields") from error
 
 

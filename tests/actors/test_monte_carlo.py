@@ -73,9 +73,9 @@ def test_degrees_of_freedom_are_recovered():
     rng = np.random.default_rng(2)
     covariance = np.array([[4.0, 1.0], [1.0, 2.0]]) * 1e-4
     z = rng.multivariate_normal([0, 0], covariance * (3 / 5), 20_000) / np.sqrt(rng.chisquare(5, 20_000) / 5)[:, None]
-    assert fitted_degrees(z, covariance) == pytest.approx(5, rel=0.06)
+    assert fitted_degrees(z) == pytest.approx(5, rel=0.06)
     normal = rng.multivariate_normal([0, 0], covariance, 20_000)
-    assert fitted_degrees(normal, covariance) > 60
+    assert fitted_degrees(normal) > 60
 
 
 def test_samples_that_make_no_net_are_refused_with_the_settings_to_change(moves, mixed):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from actors.risk.liquidity.settings import LiquiditySettings
 from hive.messages.estimate import Estimate
 from hive.messages.portfolio import Book
@@ -19,13 +21,16 @@ def funding_gaps(
 ) -> tuple[tuple[FundingGap, ...], int | None]:
     """(gap by tenor in rising order, tenor before the first gap).
 
-    Up to each tenor the stated flows are summed, and the covered positions are sold evenly over the days that each of
-    them takes. Short positions bring nothing: they cost cash to close, which is set against the proceeds.
+    Up to each tenor the stated flows are summed, the book's cash is at hand, and the covered positions are sold evenly
+    over the days that each of them takes. Cash is what long positions leave of the value; what short sales brought in
+    is not counted, since it secures them. Short positions bring nothing: they cost cash to close, which is set
+    against the proceeds.
     """
     cost = next((e for e in report.estimates if e.measure == "liquidity_cost" and e.unit == "fraction"), None)
     rates = (0.0, 0.0, 0.0) if cost is None else (cost.value, cost.lower or 0.0, cost.upper or 0.0)
     gross = sum(abs(p.exposure or 0.0) for p in report.positions if p.participation_days is not None)
     shares = [rate * (book.value or 0.0) / gross if gross > 0 else 0.0 for rate in rates]
+    at_hand = max(0.0, 1.0 - float(np.maximum(book.weights, 0.0).sum())) * (book.value or 0.0)
     gaps: list[FundingGap] = []
     survival: int | None = None
     flows = sorted(book.funding, key=lambda flow: flow.tenor_days)
@@ -33,7 +38,7 @@ def funding_gaps(
     for tenor in dict.fromkeys(flow.tenor_days for flow in flows):
         net = sum(flow.inflow - flow.outflow for flow in flows if flow.tenor_days <= tenor)
         proceeds = [_proceeds(report, tenor * TRADING_SHARE, share, settings.haircut) for share in shares]
-        value, least, most = (max(0.0, -(net + cash)) for cash in proceeds)
+        value, least, most = (max(0.0, -(net + at_hand + cash)) for cash in proceeds)
         gaps.append(
             FundingGap(
                 tenor_days=tenor,
@@ -44,7 +49,7 @@ def funding_gaps(
                     value=value,
                     unit="money",
                     method_label="funding",
-                    convention=f"stated flows and sales up to {tenor} days, haircut {settings.haircut:.0%}",
+                    convention=f"cash, stated flows and sales up to {tenor} days, haircut {settings.haircut:.0%}",
                     samples=0,
                     lower=min(least, value),
                     upper=max(most, value),

@@ -41,10 +41,11 @@ def book_schedules(state: Volatilities, book: Book, parameters: Parameters, sett
     covariance = covariance[np.ix_(known, known)]
     sizes, daily = np.abs(exposures[known]), traded[known]
     slowest = float((sizes / daily).max()) / settings.participation
-    days = min(LONGEST_DAYS, max(settings.schedule_days, math.ceil(slowest)))
-    warnings = (f"schedule: selling takes {slowest:.0f} days, more than the {LONGEST_DAYS} looked at",) * (
-        slowest > LONGEST_DAYS
-    )
+    if slowest > LONGEST_DAYS:  # a part of the sale would be priced as if it were the whole
+        why = f"schedule: selling takes {slowest:.0f} days, more than the {LONGEST_DAYS} looked at: none is given"
+        return (), (), (why,)
+    days = max(settings.schedule_days, math.ceil(slowest))
+    warnings: tuple[str, ...] = ()
     half = np.nan_to_num(book.spreads[known]) / 2
     deviations = np.sqrt(np.diag(covariance))
     signs, samples = np.sign(exposures[known]), len(returns)
@@ -107,7 +108,7 @@ def book_schedules(state: Volatilities, book: Book, parameters: Parameters, sett
         optimal = columns(lambda i: almgren_chriss(float(sizes[i]), base[i], float(days), days, aversion))
         found.append(priced("least cost and risk", "almgren_chriss", optimal))
     except InvalidRequest as error:
-        warnings = (*warnings, f"almgren_chriss: {error}")
+        warnings = (f"almgren_chriss: {error}",)
     tails = _adjusted(at_limit * signs, covariance, found[1], parameters, float(book.value), samples)
     return tuple(found), tails, warnings
 

@@ -64,7 +64,7 @@ def most_probable_move(
     found.sort(key=lambda z: float(z @ z))
     best = found[0]
     distance = math.sqrt(float(best @ best))
-    degrees = fitted_degrees(moves - moves.mean(axis=0), covariance)
+    degrees = fitted_degrees(moves - moves.mean(axis=0))
     projection = np.linalg.lstsq(root, (moves - moves.mean(axis=0)).T, rcond=None)[0]
     nearest = int(np.argmin(((projection - best[:, None]) ** 2).sum(axis=0)))
     earned = position_returns(book, np.vstack([root @ best, moves[nearest]]))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from actors.risk.exposures import daily_returns, moved_columns, position_returns
-from actors.risk.measures import Z_INTERVAL
+from actors.risk.measures import Z_INTERVAL, compounded
 from actors.risk.stress.conditional import given
 from actors.risk.stress.reverse import most_probable_move
 from actors.risk.stress.sensitivity import factor_betas, sensitivities
@@ -203,8 +203,8 @@ def historical_window(state: Library, book: Book, columns: np.ndarray, name: str
     if len(raw) == 0:
         return Scenario(name=name, kind="historical", loss=None, contributions={}, note="holds no trading day")
     moves = position_returns(book, raw)
-    value = np.cumprod(1.0 + moves @ book.weights)
-    before = np.concatenate(([1.0], value[:-1]))
+    value = compounded(1.0 + moves @ book.weights)
+    before = np.maximum(np.concatenate(([1.0], value[:-1])), 0.0)  # a book that is ruined trades no more
     losses = -(before @ moves) * book.weights
     benchmark = None
     if state.index_returns is not None:
@@ -229,6 +229,11 @@ def hypothetical(book: Book, shock: Shock) -> Scenario:
             f"shock {shock.name!r} moves {strangers[0]}, which the book does not hold", "Name symbols of the portfolio"
         )
     moves = [shock.moves.get(symbol, shock.moves.get("*", 0.0)) for symbol in book.symbols]
+    for rate, power in zip(book.exchange, book.exchange_powers.tolist(), strict=True):
+        if rate and power < 0 and shock.moves.get(rate, 0.0) <= -1:
+            raise InvalidRequest(
+                f"shock {shock.name!r} takes {rate} to zero, and positions are divided by it", "Give a smaller fall"
+            )
     moves += [shock.moves.get(rate, 0.0) for rate in rates]  # a move of all positions is none of exchange rates
     losses = -position_returns(book, np.array([moves]))[0] * book.weights
     return Scenario(

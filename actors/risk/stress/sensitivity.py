@@ -40,7 +40,8 @@ def sensitivities(
         The book's loss does not vary.
     """
     deltas, gammas = bumps(book, n_moved, bump)
-    covariance, _ = ledoit_wolf(returns * book.weights)
+    # Shrunk before it is weighted: the other way round, positions that are not held would be given variance.
+    covariance = ledoit_wolf(returns)[0] * np.outer(book.weights, book.weights)
     shares, errors, count = shapley_shares(covariance, orders, seed)
     exact = count == math.factorial(len(shares)) and len(shares) <= EXACT_UP_TO
     how = "none: exact given the covariance" if exact else f"normal, {count} random orders, covariance as known"

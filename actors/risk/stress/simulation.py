@@ -69,7 +69,7 @@ def fit(law: str, returns: np.ndarray) -> Model:
         return fitted_jumps(returns)
     covariance, _ = ledoit_wolf(returns)
     mean = returns.mean(axis=0)
-    degrees = fitted_degrees(returns - mean, covariance) if law == "mc_student_t" else math.inf
+    degrees = fitted_degrees(returns - mean) if law == "mc_student_t" else math.inf
     return Gaussian(mean, covariance) if degrees == math.inf else StudentT(mean, covariance, degrees)
 
 

@@ -24,10 +24,9 @@ def kupiec(exceptions: np.ndarray, confidence: float) -> BacktestTest:
 def christoffersen(exceptions: np.ndarray) -> BacktestTest:
     """Independence (Christoffersen 1998): exceptions after exceptions as often as after other days."""
     (n00, n01), (n10, n11) = _transitions(exceptions)
-    if n01 + n11 == 0 or n10 + n11 == 0:
-        return BacktestTest(
-            "christoffersen_independence", None, None, "chi-squared, 1 degree of freedom", "no exception to follow"
-        )
+    if n01 + n11 == 0 or n10 + n11 == 0 or n00 + n01 == 0:
+        why = "no exception to follow" if n10 + n11 == 0 or n01 + n11 == 0 else "every day is an exception"
+        return BacktestTest("christoffersen_independence", None, None, "chi-squared, 1 degree of freedom", why)
     pooled = (n01 + n11) / (n00 + n01 + n10 + n11)
     apart = _bernoulli(n01, n00 + n01, n01 / (n00 + n01)) + _bernoulli(n11, n10 + n11, n11 / (n10 + n11))
     together = _bernoulli(n01 + n11, n00 + n01 + n10 + n11, pooled)

@@ -34,7 +34,7 @@ def plain(daily: np.ndarray, parameters: Parameters, settings: ValueAtRiskSettin
         for confidence in parameters.confidences
         for estimate in (*historical(daily, confidence, horizon), historical_entropic(daily, confidence, horizon))
     ]
-    if settings.interval == "block_bootstrap":
+    if settings.interval == "block_bootstrap" and horizon == 1:  # of windows that overlap, blocks give too short ones
         return Outcome(tuple(_in_blocks(-horizon_returns(daily, horizon), found, parameters, settings)))
     return Outcome(tuple(found))
 

@@ -79,15 +79,19 @@ def estimate(
     fallbacks: list[str] = []
     for method in methods:
         try:
-            if method in monte_carlo.METHODS:
-                moves = state.returns[:, moved_columns(book, state.columns)]
-                outcome = monte_carlo.estimate(book, moves, method, parameters, settings)
-            elif method == "mlae_sim":
-                outcome = amplitude.estimate(daily, parameters, settings)
-            else:
-                outcome = BY_DAYS[method](daily, parameters, settings)
+            with np.errstate(divide="raise", over="raise", invalid="raise"):
+                if method in monte_carlo.METHODS:
+                    moves = state.returns[:, moved_columns(book, state.columns)]
+                    outcome = monte_carlo.estimate(book, moves, method, parameters, settings)
+                elif method == "mlae_sim":
+                    outcome = amplitude.estimate(daily, parameters, settings)
+                else:
+                    outcome = BY_DAYS[method](daily, parameters, settings)
         except (InvalidMarketData, InvalidRequest) as error:
             warnings.append(f"{method}: {error}")
+            continue
+        except (ArithmeticError, ValueError) as error:  # LinAlgError too: numbers so large or small that a method fails
+            warnings.append(f"{method}: cannot be computed on these numbers ({error})")
             continue
         estimates += outcome.estimates
         warnings += outcome.warnings

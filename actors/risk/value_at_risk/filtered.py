@@ -70,6 +70,8 @@ def exponential_filter(daily: np.ndarray) -> Garch:
     variances[0] = squares.mean()
     for day, square in enumerate(squares.tolist()):
         variances[day + 1] = EWMA_DECAY * variances[day] + (1 - EWMA_DECAY) * square
+    if not (variances > 0).all():
+        raise InvalidMarketData("the book's returns are too small to have a variance", "Check the weights")
     residuals = (daily - mean) / np.sqrt(variances[:-1])
     likelihood = -0.5 * float((np.log(2 * math.pi * variances[:-1]) + residuals**2).sum())
     return Garch(

@@ -121,7 +121,7 @@ def _move(
             moved[row] *= mixing[order[row]]
     centre = mean[i]
     for row in range(count):
-        moved[row] += centre
+        moved[row] = max(moved[row] + centre, -1.0)  # nothing falls by more than all of it
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
@@ -223,7 +223,7 @@ def simulate_plain(
 
     ``mixing`` has shape (rows,), ones for normal moves.
     """
-    moves = mean + mixing[:, None] * (normals_plain(seed, rows, len(mean)) @ root.T)
+    moves = np.maximum(mean + mixing[:, None] * (normals_plain(seed, rows, len(mean)) @ root.T), -1.0)
     return np.asarray(-weights * (moves + gammas * moves**2 / 2))
 
 

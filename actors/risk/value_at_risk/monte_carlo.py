@@ -26,6 +26,7 @@ from hive.messages.estimate import INTERVAL_LEVEL, Estimate
 from hive.messages.portfolio import Book
 
 METHODS = ("mc_plain", "mc_antithetic", "mc_control_variate", "mc_stratified", "mc_importance", "qmc_sobol")
+FEW_BEYOND = 10  # samples of a replication beyond a quantile, below which its bias is no longer small
 PILOT = 2**12  # draws of the quadratic approximation that say where importance sampling should aim
 LABELS = {"student_t": "Student-t", "gaussian": "normal"}
 
@@ -86,7 +87,14 @@ def estimate(
         )
     seeds = np.random.SeedSequence([parameters.seed, METHODS.index(method)]).spawn(settings.mc_replications)
     found = np.array([_replicate(method, fitted, losses, size, seed, parameters.confidences) for seed in seeds])
-    return Outcome(_figures(found, size, label, convention, parameters))
+    warnings = tuple(
+        f"{method}: about {size * (1 - confidence):.0f} of {size} samples of a replication lie beyond the "
+        f"{confidence:g} quantile: biased low by more than its interval says; use mc_importance, or raise "
+        "value_at_risk.mc_samples"
+        for confidence in parameters.confidences
+        if method != "mc_importance" and size * (1 - confidence) < FEW_BEYOND
+    )
+    return Outcome(_figures(found, size, label, convention, parameters), warnings)
 
 
 def fit(book: Book, moves: np.ndarray, horizon_days: int, kind: str) -> Fitted:
@@ -100,7 +108,7 @@ def fit(book: Book, moves: np.ndarray, horizon_days: int, kind: str) -> Fitted:
     for position, rate in enumerate(book.exchange):
         if rate:
             delta[n + rates.index(rate)] += book.weights[position] * book.exchange_powers[position]
-    degrees = fitted_degrees(moves - mean, covariance) if kind == "student_t" else math.inf
+    degrees = fitted_degrees(moves - mean) if kind == "student_t" else math.inf
     return Fitted(mean * horizon_days, covariance * horizon_days, degrees, delta, gamma)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from actors.risk.measures import horizon_returns
+from actors.risk.measures import RANK_TOLERANCE, horizon_returns
 from actors.risk.value_at_risk.outcome import Interval, Outcome, figure, over
 from actors.risk.value_at_risk.parametric import WITHOUT_EVAR
 from actors.risk.value_at_risk.settings import ValueAtRiskSettings
@@ -64,7 +64,7 @@ def gpd(daily: np.ndarray, parameters: Parameters, settings: ValueAtRiskSettings
     found: list[Estimate] = []
     warnings = [WITHOUT_EVAR.format("gpd", "the fit says nothing below its threshold")]
     for confidence in parameters.confidences:
-        if 1 - confidence >= fit.share:
+        if 1 - confidence >= fit.share - RANK_TOLERANCE:
             warnings.append(
                 f"gpd: the {confidence:g} quantile lies below the threshold of the worst {fit.share:.0%}: no figure"
             )
@@ -83,7 +83,7 @@ def gpd(daily: np.ndarray, parameters: Parameters, settings: ValueAtRiskSettings
                     confidence=confidence,
                     horizon_days=horizon,
                     bounds=profile_interval(fit, measure, confidence, horizon),
-                    how=f"profile likelihood of {len(fit.peaks)} peaks, independent days",
+                    how=f"profile likelihood of {len(fit.peaks)} peaks, independent days, threshold taken as known",
                 )
             )
     return Outcome(tuple(found), tuple(warnings))

@@ -20,7 +20,8 @@ class ValueAtRiskSettings:
     """Worst days of the sample that a report lists."""
     interval: Literal["independent", "block_bootstrap"] = "block_bootstrap"
     """Intervals of the historical method: days resampled in blocks that keep their dependence, or taken as independent,
-    which is quicker and, where volatility clusters, too narrow."""
+    which is quicker and, where volatility clusters, too narrow. Over more than one day windows overlap, and one in
+    a horizon of them counts as independent either way."""
     resamples: Annotated[int, Interval(ge=100, le=100_000)] = 1000
     """Resamples of a bootstrap."""
     block_days: Annotated[int, Ge(0)] = 0
