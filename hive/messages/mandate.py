@@ -72,11 +72,12 @@ class Mandate:
     """
 
     min_weight: float | None = None
-    """Smallest weight of a position; without one, a position keeps its sign."""
+    """Smallest weight of a position; without one, a position keeps its sign unless its own bounds say otherwise."""
     max_weight: float | None = None
     """Largest weight of a position."""
     bounds: dict[str, tuple[float, float]] | None = None
-    """(smallest, largest) weight by symbol, before the two above."""
+    """(smallest, largest) weight by symbol, before the two above; other symbols keep their sign. A symbol that the book
+    does not hold yet is a position of weight 0."""
     groups: dict[str, tuple[float, float]] | None = None
     """(smallest, largest) net weight by group; a position names its own group."""
     forbidden: tuple[str, ...] = ()
@@ -90,7 +91,7 @@ class Mandate:
     target_return: float | None = None
     """Smallest expected return a year, a fraction."""
     risk_budgets: dict[str, float] | None = None
-    """Share of risk by symbol, summing to 1; equal shares without it."""
+    """Share of risk by symbol, of every position, summing to 1; equal shares without it."""
     views: tuple[View, ...] = ()
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """Allocations for the symbols of a book: what it is, what it could be, and whether going there is worth it.
 
 Without a mandate that allows otherwise, a proposal keeps the sign of every position and the book's gross exposure.
-Covariances are shrunk (Ledoit-Wolf) and daily; positions of zero weight take no part.
+Covariances are shrunk (Ledoit-Wolf) and daily; positions of zero weight take part where the mandate names them.
 """
 
 from __future__ import annotations
@@ -9,14 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from actors.risk.covariance import ledoit_wolf
 from actors.risk.exposures import daily_returns, moved_columns, position_returns
 from actors.risk.measures import Z_INTERVAL, historical, volatility
-from actors.risk.portfolio import convex, discrete, kernels
-from actors.risk.portfolio.constraints import TRADING_DAYS, Constraints, constraints_of, measured, refuse_infeasible
+from actors.risk.portfolio import convex, discrete, kernels, lots
+from actors.risk.portfolio.constraints import (
+    TRADING_DAYS,
+    Constraints,
+    constraints_of,
+    measured,
+    refuse_infeasible,
+    taking_part,
+)
 from actors.risk.portfolio.rebalance import Costs, costs_of, plan
 from actors.risk.portfolio.settings import PortfolioSettings
 from actors.risk.portfolio.sizing import kelly_continuous, volatility_target
@@ -35,6 +43,7 @@ from hive.messages.reports import (
     RebalanceAdvice,
     SizingAdvice,
 )
+from hive.messages.reports.portfolio import WholeLots
 
 NAMES = {
     "risk_parity": "risk-balanced",
@@ -45,6 +54,7 @@ NAMES = {
     "hrp": "hierarchical risk parity",
     "black_litterman": "Black-Litterman",
 }
+LAST_RESORT = "inverse_volatility"
 LEVERAGE_CAP = 2.0  # largest multiple of the present book that a sizing rule advises
 
 
@@ -91,6 +101,7 @@ def propose(
     asked = [method for method in methods if method in NAMES]
     for method in asked or (["mean_variance"] if "rebalance" in methods else []):  # an advice needs an aim
         room.add(method)
+    room.round_to_lots()
     report = PortfolioReport(
         symbols=book.symbols,
         current=room.allocation("current", "as_given", book.weights),
@@ -115,9 +126,9 @@ class _Room:
         self.warnings: list[str] = []
         self.fallbacks: list[str] = []
         self.proposals: list[Allocation] = []
-        self.held = np.flatnonzero(book.weights)
-        if len(self.held) == 0:
+        if not book.weights.any():
             raise InvalidPortfolio("every weight of the book is zero", "Hold at least one position")
+        self.held = taking_part(book)
         self.mandated = book.mandate is not None and book.mandate != Mandate()
         recent = position_returns(book, state.recent[:, moved_columns(book, state.columns)])
         if len(recent) < 2:
@@ -168,8 +179,48 @@ class _Room:
                 self.warnings.append(f"{method}: its answer by {label} does not obey {', '.join(broken)}; not proposed")
                 continue
             weights = self.whole(self.constraints.signs * unknowns)
-            self.proposals.append(replace(self.allocation(NAMES[method], label, weights), constraints=uses))
+            name = f"inverse volatility (instead of {NAMES[method]})" if label == LAST_RESORT else NAMES[method]
+            self.proposals.append(replace(self.allocation(name, label, weights), constraints=uses))
             return
+
+    def round_to_lots(self) -> None:
+        """Give every proposal in whole lots, too, where positions state lots; what stands in the way is warned of."""
+        stated = self.proposals and np.isfinite(self.book.lots[self.held]).any()
+        if not stated:
+            return
+        if self.book.value is None:
+            self.warnings.append("whole lots: the book states lots and no value; give `value`")
+            return
+        sizes, notes = lots.weights_of_lots(self.book, self.held)
+        self.warnings += notes
+        if np.isnan(sizes).all():
+            return
+        rounded = []
+        for proposal in self.proposals:
+            aim = self.constraints.signs * proposal.weights[self.held]
+            found = lots.nearest(aim, self.constraints, sizes, self.annual, mandated=self.mandated)
+            if found is None:
+                self.warnings.append(f"whole lots: none near {proposal.name} obey the mandate")
+            rounded.append(proposal if found is None else replace(proposal, lots=self._in_lots(proposal, found, sizes)))
+        self.proposals = rounded
+
+    def _in_lots(self, proposal: Allocation, found: lots.Nearest, sizes: np.ndarray) -> WholeLots:
+        weights = self.whole(self.constraints.signs * found.unknowns)
+        change = weights - proposal.weights
+        units = {
+            self.book.symbols[place]: float(count * self.book.lots[place])
+            for place, count, size in zip(self.held, self.constraints.signs * found.counts, sizes, strict=True)
+            if math.isfinite(size)
+        }
+        return WholeLots(
+            method_label=found.method_label,
+            units=units,
+            weights=weights,
+            cash=max(0.0, -float(change.sum())) * (self.book.value or 0.0),
+            distance=float(np.abs(change).sum()) / 2,
+            proved=found.proved,
+            constraints=found.uses,
+        )
 
     def uses(self, unknowns: np.ndarray) -> tuple[ConstraintUse, ...]:
         """Every constraint of the mandate, measured; none without a mandate."""
@@ -209,7 +260,7 @@ class _Room:
             yield method, lambda: risk_parity(signed, self.settings, self._budgets()) * self.constraints.total
         else:
             yield from self._programs(method, signed)
-        yield "inverse_volatility", lambda: inverse_volatility(self.covariance) * self.constraints.total
+        yield LAST_RESORT, lambda: inverse_volatility(self.covariance) * self.constraints.total
 
     def _programs(self, method: str, signed: np.ndarray) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
         signs, aversion = self.constraints.signs, self.settings.risk_aversion
@@ -251,13 +302,7 @@ class _Room:
         stated = self.book.mandate.risk_budgets if self.book.mandate else None
         if stated is None:
             return None
-        missing = [symbol for symbol in self.constraints.symbols if symbol not in stated]
-        if missing or len(stated) > len(self.constraints.symbols):
-            raise InvalidPortfolio(
-                f"risk budgets are for {len(stated)} symbols, and the book holds {len(self.constraints.symbols)}",
-                "Give one to every position held",
-            )
-        return np.array([stated[symbol] for symbol in self.constraints.symbols])
+        return np.array([stated.get(symbol, 0.0) for symbol in self.constraints.symbols])
 
     def front(self) -> tuple[ParetoPoint, ...]:
         """Efficient portfolios in rising return, dominated ones left out."""
@@ -302,8 +347,12 @@ class _Room:
             w = allocation.weights[self.held]
             return float(self.annual @ w - settings.risk_aversion / 2 * w @ covariance @ w)
 
+        def obeys(weights: np.ndarray) -> bool:
+            return all(use.met for use in self.uses(self.constraints.signs * weights))
+
         aim = max(self.proposals, key=utility)
-        advice = plan(
+        planned = partial(
+            plan,
             self.book.weights[self.held],
             aim.weights[self.held],
             self.annual,
@@ -313,6 +362,11 @@ class _Room:
             holding_days=settings.holding_days,
             band=settings.no_trade_band,
         )
+        free, advice = planned(), planned(obeys=obeys)
+        if advice != free:
+            what = f"{free.share:.0%} of the way" if free.trade else "the book as it is"
+            verdict = "the whole way is advised" if advice.trade else "the whole way is not worth its cost"
+            self.warnings.append(f"rebalance: {what} would break the mandate; {verdict}")
         way = aim.weights - self.book.weights
         return RebalanceAdvice(
             towards=aim.name,

@@ -2,7 +2,7 @@
 
 Weights are solved for in a space of their own. Without bounds that let a weight change its sign, positions keep theirs:
 the unknowns are magnitudes, and they sum to the book's gross exposure. With such bounds the unknowns are the weights,
-and they sum to the book's net exposure.
+and they sum to the book's net exposure; positions whose own bounds do not reach over zero keep their sign there too.
 """
 
 from __future__ import annotations
@@ -69,32 +69,50 @@ class Constraints:
         )
 
 
+def taking_part(book: Book) -> np.ndarray:
+    """Places of the positions that have weight or that the mandate names in bounds, views or risk budgets."""
+    mandate = book.mandate or Mandate()
+    named = {symbol for symbol, span in (mandate.bounds or {}).items() if any(span)}
+    named |= {symbol for view in mandate.views for symbol, load in view.weights.items() if load}
+    named |= set(mandate.risk_budgets or {})
+    return np.flatnonzero((book.weights != 0) | np.array([symbol in named for symbol in book.symbols]))
+
+
 def constraints_of(book: Book, held: np.ndarray) -> Constraints:
     """Constraints of the book's mandate on the positions ``held`` (places).
 
     Raises
     ------
     InvalidPortfolio
-        The mandate names a symbol or group that the book does not have.
+        The mandate names a symbol or group that the book does not have, or its risk budgets leave a position out.
     """
     mandate = book.mandate or Mandate()
     symbols = tuple(book.symbols[place] for place in held)
     _refuse_strangers(mandate, book)
     weights = book.weights[held]
-    free_signs = mandate.min_weight is not None or bool(mandate.bounds)
-    signs = np.ones(len(held)) if free_signs else np.sign(weights)
+    own = {place: mandate.bounds[s] for place, s in enumerate(symbols) if mandate.bounds and s in mandate.bounds}
+    kept = np.where(weights < 0, -1.0, 1.0)  # the sign of each weight, where it keeps one
+    for place, (least, most) in own.items():
+        if any((least, most)) and not least < 0 < most:
+            kept[place] = 1.0 if most > 0 else -1.0
+    free_signs = mandate.min_weight is not None or any(least < 0 < most for least, most in own.values())
+    signs = np.ones(len(held)) if free_signs else kept
     gross = float(np.abs(weights).sum())
     total = float(weights.sum()) if free_signs else gross
     reach = max(gross, mandate.max_gross or 0.0)
-    low = np.full(len(held), mandate.min_weight if mandate.min_weight is not None else (-reach if free_signs else 0.0))
-    high = np.full(len(held), reach if mandate.max_weight is None else mandate.max_weight)
-    if not free_signs:
-        high = np.minimum(high, reach)
+    most_held = reach if mandate.max_weight is None else mandate.max_weight
+    if mandate.min_weight is not None:
+        low, high = np.full(len(held), mandate.min_weight), np.full(len(held), most_held)
+    else:
+        most_held = most_held if free_signs else min(most_held, reach)
+        sides = signs * kept
+        low, high = np.where(sides > 0, 0.0, -most_held), np.where(sides > 0, most_held, 0.0)
+    for place, span in own.items():
+        low[place], high[place] = sorted(signs[place] * bound for bound in span)
     for place, symbol in enumerate(symbols):
-        if mandate.bounds and symbol in mandate.bounds:
-            low[place], high[place] = mandate.bounds[symbol]
         if symbol in mandate.forbidden:
             low[place] = high[place] = 0.0
+    _refuse_missing_budgets(mandate, symbols, (low != 0) | (high != 0))
     return Constraints(
         symbols=symbols,
         signs=signs,
@@ -264,10 +282,22 @@ def _refuse_strangers(mandate: Mandate, book: Book) -> None:
         strangers = sorted(symbols - set(book.symbols))
         if strangers:
             raise InvalidPortfolio(
-                f"{what} of the mandate name {strangers[0]}, which the book does not hold", "Name its symbols"
+                f"{what} of the mandate name {strangers[0]}, which the book does not hold",
+                "Add it as a position of weight 0, or name the book's symbols",
             )
     strangers = sorted(set(mandate.groups or {}) - set(book.groups))
     if strangers:
         raise InvalidPortfolio(
             f"the mandate bounds the group {strangers[0]!r}, which no position names", "Give positions a `group`"
+        )
+
+
+def _refuse_missing_budgets(mandate: Mandate, symbols: tuple[str, ...], allowed: np.ndarray) -> None:
+    if mandate.risk_budgets is None:
+        return
+    missing = [s for s, may in zip(symbols, allowed.tolist(), strict=True) if may and s not in mandate.risk_budgets]
+    if missing:
+        raise InvalidPortfolio(
+            f"risk_budgets of the mandate leave out {', '.join(missing[:5])}",
+            "Give a share of risk to every position that the book or the mandate puts to choice",
         )

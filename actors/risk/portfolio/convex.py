@@ -70,7 +70,7 @@ def solve(
         chosen = best_support(constraints, annual, relaxed)
         found, after = solve(method, returns, constraints.within(chosen), **options)  # type: ignore[arg-type]
         return found, (*before, *after)
-    model = _model(method, constraints, risk_aversion, confidence, budgets, views)
+    model = _model(method, constraints, returns, risk_aversion, confidence, budgets, views)
     import pandas as pd
 
     # Unknowns over their total sum to 1, as skfolio wants them; views name columns.
@@ -120,6 +120,7 @@ def front(returns: np.ndarray, constraints: Constraints, points: int) -> np.ndar
 def _model(
     method: str,
     constraints: Constraints,
+    returns: np.ndarray,
     risk_aversion: float,
     confidence: float,
     budgets: np.ndarray | None,
@@ -156,8 +157,13 @@ def _model(
         )
     if method == "minimum_variance":
         return lambda extra: optimization.MeanRisk(prior_estimator=_prior(), solver_params=extra or None, **options)
-    prior = _prior() if method == "mean_variance" else _views(constraints, views)
-    if constraints.target_return is not None:
+    if method == "black_litterman":
+        prior = _posterior(constraints, views, risk_aversion, len(returns))
+        if options.pop("min_return", None) is not None:  # asked of the window's means, as of every other method
+            _floor(options, returns.mean(axis=0) * TRADING_DAYS, constraints)
+    else:
+        prior = _prior()
+    if "min_return" in options:
         return lambda extra: optimization.MeanRisk(prior_estimator=prior, solver_params=extra or None, **options)
     # skfolio's utility is return - aversion x variance; ours halves the aversion, as the textbooks do.
     return lambda extra: optimization.MeanRisk(
@@ -210,17 +216,40 @@ def _prior() -> Any:
     return EmpiricalPrior(covariance_estimator=LedoitWolf())
 
 
-def _views(constraints: Constraints, views: tuple[View, ...]) -> Any:
-    """Black-Litterman: views on annual returns of single or weighted symbols, confidences by Idzorek's method."""
-    from skfolio.prior import BlackLitterman
+def _floor(options: dict[str, Any], annual: np.ndarray, constraints: Constraints) -> None:
+    """Ask for the target return of means of one's own: ``annual``, shape (n,), of the unknowns."""
+    row, limit = -annual[None, :], np.array([-(constraints.target_return or 0.0) / constraints.total])
+    left, right = options["left_inequality"], options["right_inequality"]
+    options["left_inequality"] = row if left is None else np.vstack([left, row])
+    options["right_inequality"] = limit if right is None else np.concatenate([right, limit])
+
+
+def _posterior(constraints: Constraints, views: tuple[View, ...], risk_aversion: float, days: int) -> Any:
+    """Black-Litterman: views on annual returns over the equilibrium, confidences by Idzorek's method.
+
+    The equilibrium is what makes the book's own weights w the best ones: means risk_aversion x S w. They are as
+    uncertain as the mean of so many ``days``, tau = 1 / days, so that without confidence in the views the covariance,
+    too, is all but S, and the book stays as it is.
+    """
+    from skfolio.moments import EquilibriumMu, LedoitWolf
+    from skfolio.prior import BlackLitterman, EmpiricalPrior
 
     signs = dict(zip(constraints.symbols, constraints.signs.tolist(), strict=True))
     places = {symbol: f"x{place}" for place, symbol in enumerate(constraints.symbols)}
     sentences = []
     for view in views:
-        held = {symbol: load for symbol, load in view.weights.items() if symbol in signs}
-        terms = " ".join(f"{load * signs[s] / constraints.total:+.12f} * {places[s]}" for s, load in held.items())
+        loads = {symbol: load for symbol, load in view.weights.items() if load}
+        terms = " ".join(f"{load * signs[s] / constraints.total:+.12f} * {places[s]}" for s, load in loads.items())
         sentences.append(f"{terms.removeprefix('+')} == {view.annual_return / TRADING_DAYS:.12f}")
+    # The utility halves the aversion, so that its best weights are S^-1 m / aversion: these means take the whole of it.
+    equilibrium = EquilibriumMu(
+        weights=constraints.current / constraints.total,
+        risk_aversion=risk_aversion,
+        covariance_estimator=LedoitWolf(),
+    )
     return BlackLitterman(
-        views=sentences, view_confidences=[view.confidence for view in views], prior_estimator=_prior()
+        views=sentences,
+        view_confidences=[view.confidence for view in views],
+        prior_estimator=EmpiricalPrior(mu_estimator=equilibrium, covariance_estimator=LedoitWolf()),
+        tau=1.0 / days,
     )

@@ -7,7 +7,8 @@ under square-root impact, so the last steps are the first that do not pay.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -76,8 +77,12 @@ def plan(
     aversion: float,
     holding_days: float,
     band: float,
+    obeys: Callable[[np.ndarray], bool] | None = None,
 ) -> Plan:
     """The share of the way with the largest utility net of cost, and whether it clears the band.
+
+    Where the weights at that share may not be held, the plan is the whole way: always where the current ones may not
+    be held either, else if the whole way clears the band.
 
     Parameters
     ----------
@@ -89,16 +94,29 @@ def plan(
         Trading days that the new weights are expected to be held: the cost is spread over them.
     band : float
         Annual return by which the gain must exceed the cost before anything is traded (no-trade band).
+    obeys : callable, optional
+        Whether weights may be held; the aim may.
     """
 
     def utility(weights: np.ndarray) -> float:
         return float(means @ weights - aversion / 2 * weights @ covariance @ weights)
 
     way, now = aim - current, utility(current)
-    best = Plan(0.0, 0.0, 0.0, trade=False)
-    for share in np.linspace(1 / STEPS, 1.0, STEPS):
+
+    def at(share: float) -> Plan:
         gain = utility(current + share * way) - now
         cost = costs.of(share * way) * TRADING_DAYS / holding_days
-        if gain - cost > best.gain - best.cost:
-            best = Plan(float(share), gain, cost, trade=gain - cost > band)
-    return best if best.trade else Plan(0.0, best.gain, best.cost, trade=False)
+        return Plan(share, gain, cost, trade=gain - cost > band)
+
+    best = Plan(0.0, 0.0, 0.0, trade=False)
+    for share in np.linspace(1 / STEPS, 1.0, STEPS):
+        tried = at(float(share))
+        if tried.gain - tried.cost > best.gain - best.cost:
+            best = tried
+    best = best if best.trade else replace(best, share=0.0)
+    if obeys is None or best.share == 1.0 or obeys(current + best.share * way):
+        return best
+    whole = at(1.0)
+    if not obeys(current):
+        return replace(whole, trade=True)
+    return whole if whole.trade else replace(whole, share=0.0)

@@ -31,6 +31,7 @@ from hive.messages.reports.portfolio import (
     PortfolioReport,
     RebalanceAdvice,
     SizingAdvice,
+    WholeLots,
 )
 from hive.messages.reports.stress import FactorSensitivity, ReverseStress, Scenario, Sensitivity, StressReport
 from hive.messages.reports.value_at_risk import (
@@ -86,4 +87,5 @@ __all__ = [
     "StressReport",
     "TrafficLight",
     "ValueAtRiskReport",
+    "WholeLots",
 ]

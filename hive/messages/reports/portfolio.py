@@ -21,6 +21,24 @@ class ConstraintUse:
 
 
 @message
+class WholeLots:
+    """An allocation in whole lots, as near to it as its mandate allows; positions without a lot stay as they are."""
+
+    method_label: str
+    units: dict[str, float]
+    """To hold, signed, by symbol that has a lot."""
+    weights: np.ndarray
+    cash: float
+    """Money left over against the allocation."""
+    distance: float
+    """Half the sum of absolute differences of weight from the allocation."""
+    proved: bool
+    """Whether no other whole lots are nearer."""
+    constraints: tuple[ConstraintUse, ...] = ()
+    """Every constraint of the mandate but the sum of weights, part of which is cash now; all are met."""
+
+
+@message
 class Allocation:
     """A set of weights with its risk."""
 
@@ -38,6 +56,8 @@ class Allocation:
     """Every constraint of the mandate; all are met in a proposal."""
     annual: tuple[float, float] | None = None
     """(Mean return, volatility) a year over the covariance window: where it stands by the front."""
+    lots: WholeLots | None = None
+    """None where no position states a lot, or where there are no whole lots within the mandate."""
 
     def estimate(self, measure: str, confidence: float | None = None) -> Estimate:
         """The allocation's estimate of ``measure``; KeyError where it has none."""

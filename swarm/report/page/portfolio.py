@@ -15,7 +15,7 @@ def section(report: PortfolioReport) -> list[Part]:
     parts: list[Part] = ["<h2>Proposed allocations</h2>"]
     if report.front:
         parts.append(_front(report))
-    parts += [_weights(report), *_advice(report), *tables]
+    parts += [_weights(report), *_lots(report), *_advice(report), *tables]
     return parts
 
 
@@ -27,6 +27,23 @@ def _weights(report: PortfolioReport) -> go.Figure:
     figure = go.Figure(bars)
     figure.update_layout(template="plotly_white", title="Weights", yaxis_tickformat=".0%", barmode="group")
     return figure
+
+
+def _lots(report: PortfolioReport) -> list[Part]:
+    """Units to hold in whole lots, a line a proposal."""
+    rows = [
+        (
+            allocation.name,
+            ", ".join(f"{symbol} {units:,.12g}" for symbol, units in lots.units.items()),
+            f"{lots.cash:,.0f}",
+            f"{lots.distance:.2%}",
+            f"{lots.method_label}, {'nearest' if lots.proved else 'not proved nearest'}",
+        )
+        for allocation in report.proposals
+        if (lots := allocation.lots) is not None
+    ]
+    header = ("in whole lots", "units to hold", "left over in cash", "away from the proposal", "method")
+    return [table(header, rows, numeric=(2, 3))] if rows else []
 
 
 def _front(report: PortfolioReport) -> go.Figure:

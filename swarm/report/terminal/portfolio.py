@@ -42,7 +42,27 @@ def section(report: PortfolioReport, result: CalculationResult) -> list[Renderab
     for row, symbol in enumerate(report.symbols):
         cells = [text for a in allocations for text in (percent(a.weights[row]), percent(a.risk_contributions[row]))]
         weights.add_row(symbol, *cells)
-    return [effect, weights, *_advice(report)]
+    return [effect, weights, *_lots(report), *_advice(report)]
+
+
+def _lots(report: PortfolioReport) -> list[RenderableType]:
+    """Units to hold in whole lots, and what they leave of each proposal."""
+    given = [(allocation.name, allocation.lots) for allocation in report.proposals if allocation.lots is not None]
+    if not given:
+        return []
+    shown = table("In whole lots")
+    shown.add_column("")
+    for name, _ in given:
+        shown.add_column(name, justify="right")
+    for row, symbol in enumerate(report.symbols):
+        if any(symbol in lots.units for _, lots in given):
+            cells = (f"{lots.units[symbol]:,.12g}  {percent(float(lots.weights[row]))}" for _, lots in given)
+            shown.add_row(f"units of {symbol}", *cells)
+    shown.add_row("left over in cash", *(f"{lots.cash:,.0f}" for _, lots in given))
+    shown.add_row("away from the proposal", *(percent(lots.distance) for _, lots in given))
+    how = (f"{lots.method_label}, {'nearest' if lots.proved else 'not proved nearest'}" for _, lots in given)
+    shown.add_row("method", *how, style="dim")
+    return [shown]
 
 
 def _year(allocation: Allocation) -> float:
