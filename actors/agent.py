@@ -84,6 +84,10 @@ class Agent:
     def initialise(self) -> None:
         """Build or restore the state without which the agent must not serve. Raises until that is possible."""
 
+    def seated(self) -> dict[str, Any]:
+        """Fields of the report that say where the process runs; none where the agent does not care."""
+        return {}
+
     def resident_snapshot_id(self) -> str:
         """Snapshot the resident state was built on, empty where there is none."""
         return ""
@@ -106,6 +110,7 @@ class Agent:
                 compute_p50_ms=_percentile(timings, 0.50),
                 compute_p99_ms=_percentile(timings, 0.99),
                 resident_mib=self._process.memory_info().rss / 2**20,
+                **self.seated(),
             )
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt
 
@@ -20,5 +20,9 @@ class ShellSettings:
     """Pause before an agent that could not initialise for a reason of its own tries again, seconds."""
     resident_snapshots: Annotated[int, Ge(1)] = 4
     """Snapshots an agent keeps its resident state for."""
+    pin: Literal["auto", "off"] = "auto"
+    """Whether an agent that serves lanes takes a core for itself where the machine has one to spare."""
+    reserved_cores: Annotated[int, Ge(1)] = 1
+    """Physical cores of every NUMA node that no agent takes for itself."""
     timings_kept: Annotated[int, Ge(1)] = 1000
     """Answers whose time is remembered for percentiles."""

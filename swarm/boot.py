@@ -230,7 +230,7 @@ def _create(settings: Settings, home: Path, created: dict[str, Any]) -> None:
             version=version(),
             heartbeat_s=settings.hub.heartbeat_s,
         )
-        arguments: tuple[Any, ...] = (getattr(settings, entry.role.value, None),)
+        arguments: tuple[Any, ...] = (getattr(settings, entry.role.value, None), settings.lanes)
         if line.agent is MarketDataAgent:
             arguments = (settings.market, str(home / "snapshots"))
         created[entry.agent_id] = runtime.spawn(

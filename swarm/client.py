@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Literal, TypedDict, Unpack
 
 from cluster import runtime, session
-from cluster.errors import InvalidRequest, Overloaded, SwarmUnavailable
+from cluster.errors import InvalidPortfolio, InvalidRequest, Overloaded, SwarmUnavailable
 from hive.market.snapshot import SnapshotHeader
 from hive.messages.calculation import (
     DEFAULT_CONFIDENCES,
@@ -26,7 +26,9 @@ from hive.messages.calculation import (
     Shock,
 )
 from hive.messages.health import LateAnswer, RolePerformance, SwarmHealth
-from hive.messages.portfolio import Portfolio
+from hive.messages.portfolio import Portfolio, resolve
+from hive.reference import Distance, Reference
+from swarm.fast import COMMON, FastDesk
 from swarm.settings import Settings, load, swarm_home
 
 Deadline = float | datetime.timedelta | datetime.datetime
@@ -293,6 +295,45 @@ class SwarmClient:
         """Make a saved snapshot, named by id or its beginning, the current one."""
         header: SnapshotHeader = self._wait(self._market().use.remote(snapshot), timeout_s)
         return header
+
+    def reference(self, agent: Role | str, *, wait: str = "spin", distance: Distance | None = None) -> Reference:
+        """An agent to be asked in numbers, the nearest way there is: see :mod:`hive.messages.fast`.
+
+        Parameters
+        ----------
+        agent : Role or str
+            Role, or the name of an instance such as ``value_at_risk-2``.
+        wait : "spin", "yield" or "park"
+            How this process waits for answers over a lane.
+        """
+        self._refuse_closed()
+        return Reference(str(agent), self._namespace, wait=wait, distance=distance)
+
+    def fast(
+        self, portfolio: Portfolio, *, confidence: float = 0.95, wait: str = "spin", patience_s: float | None = None
+    ) -> FastDesk:
+        """Five agents to be asked about one portfolio again and again, over lanes, without a Ray call.
+
+        Raises
+        ------
+        InvalidPortfolio
+            It cannot be priced at the current snapshot, or holds what numbers alone do not say: foreign currencies
+            and convexity.
+        """
+        header = self.snapshot()
+        book = resolve(
+            portfolio,
+            symbols=header.symbols,
+            currency=header.currency,
+            last_prices=header.last_prices,
+            average_volumes=header.average_volumes,
+        )
+        if any(book.exchange) or book.gammas.any():
+            raise InvalidPortfolio(
+                "fast answers are linear and of one currency", "Use `calculate` for gamma and foreign positions"
+            )
+        patience = self._settings.lanes.patience_s if patience_s is None else patience_s
+        return FastDesk({role: self.reference(role, wait=wait) for role in COMMON}, book, confidence, patience)
 
     def snapshot(
         self, snapshot: str | None = None, *, as_of: str | datetime.date | None = None, timeout_s: float = 30.0

@@ -28,6 +28,7 @@ from actors.risk.stress.settings import StressSettings
 from actors.risk.value_at_risk.settings import ValueAtRiskSettings
 from actors.settings import ShellSettings
 from cluster.errors import InvalidSettings
+from cluster.lanes.settings import LaneSettings
 from hive.hub.settings import HubSettings
 from hive.market.settings import MarketSettings
 
@@ -66,6 +67,7 @@ class Settings:
     market: MarketSettings = field(default_factory=MarketSettings)
     hub: HubSettings = field(default_factory=HubSettings)
     agents: ShellSettings = field(default_factory=ShellSettings)
+    lanes: LaneSettings = field(default_factory=LaneSettings)
     value_at_risk: ValueAtRiskSettings = field(default_factory=ValueAtRiskSettings)
     stress: StressSettings = field(default_factory=StressSettings)
     correlation: CorrelationSettings = field(default_factory=CorrelationSettings)

@@ -13,16 +13,25 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
+import numpy as np
+
 from actors.agent import RETRY_S, Agent, Identity
+from actors.fast import FastService
+from actors.lanes import LaneHost
+from actors.pinned import take_seat
 from actors.settings import ShellSettings
 from cluster import runtime
 from cluster.errors import DeadlineExceeded, SwarmError, SwarmUnavailable
+from cluster.lanes.port import LaneAddress, PortStatus
+from cluster.lanes.settings import LaneSettings
 from hive.market.snapshot import MarketSnapshot
 from hive.messages.calculation import AgentAnswer, AnswerStatus, Parameters, Role, Task
 from hive.messages.codec import digest
+from hive.messages.fast import Caller, FastFacts, tag_of
 from hive.messages.health import SERVING, AgentState
 from hive.messages.portfolio import Book, Portfolio, resolve
 from hive.messages.reports import Report
+from hive.reference import here
 
 State = TypeVar("State")
 FETCH_TIMEOUT_S = 30.0  # to get a snapshot outside a calculation, which brings its own deadline
@@ -43,13 +52,22 @@ class RiskAgent(Agent, ABC, Generic[State]):
 
     role: ClassVar[Role]
 
-    def __init__(self, identity: Identity, shell: ShellSettings, settings: Any) -> None:
+    def __init__(self, identity: Identity, shell: ShellSettings, settings: Any, lanes: LaneSettings) -> None:
+        self.seat = take_seat(identity.agent_id, shell)  # before anything is allocated that should lie near
         self.settings = settings
+        self.lane_settings = lanes
+        self._lanes: LaneHost | None = None
+        self._opening = threading.Lock()
         self._resident: OrderedDict[str, State] = OrderedDict()
         self._current_id = ""
         self._building = threading.Lock()
         self._shelf = threading.Lock()
         super().__init__(identity, shell)
+        here(identity.namespace, identity.agent_id, self.fast, self.fast_facts)
+
+    @abstractmethod
+    def fast_service(self, state: State) -> FastService:
+        """What the agent answers in microseconds on a resident state."""
 
     @abstractmethod
     def rebuild(self, snapshot: MarketSnapshot) -> State:
@@ -68,6 +86,59 @@ class RiskAgent(Agent, ABC, Generic[State]):
         self.answer(state, book, Parameters())
         self._current_id = header.snapshot_id
 
+    @runtime.answered_in("control")
+    def open_lane(self, caller: Caller) -> LaneAddress:
+        """A lane to this agent for a process of the same machine.
+
+        Raises
+        ------
+        LanesUnavailable
+            The process lives on another machine, or there is no shared memory.
+        Overloaded
+            Every lane is taken.
+        SwarmUnavailable
+            The agent has no resident state yet.
+        """
+        return self._host().open(caller)
+
+    @runtime.answered_in("control")
+    def fast_facts(self) -> FastFacts:
+        """What a caller must know to ask in numbers."""
+        return self._host().facts
+
+    @runtime.answered_in("control")
+    def fast(self, operation: int, question: np.ndarray, snapshot: int) -> np.ndarray:
+        """Answer one fast question for a caller who has no lane."""
+        return self._host().ask(operation, question, snapshot)
+
+    @runtime.answered_in("health")
+    def lanes(self) -> PortStatus | None:
+        """What the lanes have carried; None where nobody asked for one yet."""
+        return self._lanes.status() if self._lanes is not None else None
+
+    def _host(self) -> LaneHost:
+        """The lanes, made when first asked for: most swarms never need them, and their kernels take time to load."""
+        with self._opening:
+            if self._lanes is None:
+                if self.state not in SERVING:
+                    raise SwarmUnavailable(f"{self.identity.agent_id} is {self.state}", "Ask again when it is HEALTHY")
+                self._lanes = LaneHost(self.lane_settings, *self._service_of(self._current_id), own_core=self.seat.own)
+            return self._lanes
+
+    def _service_of(self, snapshot_id: str) -> tuple[FastService, FastFacts]:
+        service = self.fast_service(self._build(snapshot_id, FETCH_TIMEOUT_S))
+        header = self.ask(Role.MARKET_DATA, lambda market: market.header.remote(snapshot_id, None), FETCH_TIMEOUT_S)
+        return service, FastFacts(snapshot_id, tag_of(snapshot_id), header.symbols, service.facts)
+
+    def seated(self) -> dict[str, Any]:
+        """Cores, NUMA node and what must be said of them."""
+        return {
+            "cores": self.seat.cores,
+            "numa_node": self.seat.node,
+            "own_core": self.seat.own,
+            "seat_notes": self.seat.notes,
+        }
+
     def resident_snapshot_id(self) -> str:
         """Snapshot the agent was last prepared for."""
         return self._current_id
@@ -82,6 +153,9 @@ class RiskAgent(Agent, ABC, Generic[State]):
                 self.become(AgentState.DEGRADED, f"has no state for snapshot {snapshot_id[:12]}: {error}")
             raise
         self._current_id = snapshot_id
+        with self._opening:
+            if self._lanes is not None:
+                self._lanes.renew(*self._service_of(snapshot_id))
         if self.state is AgentState.DEGRADED:
             self.become(AgentState.HEALTHY)
 

@@ -59,6 +59,12 @@ ANSWERS: dict[int, tuple[type[SwarmError], str, str]] = {
 }
 
 
+def complain(code: int) -> NoReturn:
+    """Raise what an answer's code says."""
+    kind, problem, remedy = ANSWERS.get(code, (LaneLost, f"the agent answered with code {code}", AGAIN))
+    raise kind(problem, remedy)
+
+
 class Lane:
     """One lane to one agent. Threads take turns on it; a lane each is quicker.
 
@@ -200,8 +206,7 @@ class Lane:
         if code < 0:
             self._refused(code)
         if code != OK:
-            kind, problem, remedy = ANSWERS.get(code, (LaneLost, f"the agent answered with code {code}", AGAIN))
-            raise kind(problem, remedy)
+            complain(code)
 
     def _refused(self, code: int) -> NoReturn:
         if code == calls.REFUSED and not self.lost:

@@ -47,6 +47,7 @@ from cluster.lanes.layout import (
     PORT_PID,
     PORT_SLOT_WORDS,
     PORT_SLOTS,
+    PORT_SNAPSHOT,
     PORT_STARTED,
     PORT_STRATEGY,
     PORT_TIMES,
@@ -199,6 +200,11 @@ class Port:
     def sweep(self) -> int:
         """Free the lanes of callers that hung up or died; returns how many."""
         return self.do(self._sweep)
+
+    def about(self, snapshot: int) -> None:
+        """Say which snapshot answers are about, its tag; to be called on the serving thread or before it serves."""
+        self._hand[serving.SNAPSHOT] = snapshot
+        self.memory.words[PORT_SNAPSHOT] = snapshot
 
     def stop(self, timeout_s: float = HANDOVER_S) -> None:
         """End :meth:`serve` and let go of the memory; callers find the lane lost."""

@@ -51,12 +51,13 @@ from cluster.lanes.layout import (
     SPIN,
     STARVED,
     TOO_LARGE,
+    WRONG_SNAPSHOT,
 )
 from cluster.lanes.ring import BAD, NONE, look, publish, release, reserve
 
 # The loop's own memory, int64 (HAND,).
-SLOTS, SIZE, LANE_WORDS, STRATEGY, CURSOR, LANE, SLOT, REPLY, COUNT, STARTED_NS, SCRATCH = range(11)
-HAND = 13
+SLOTS, SIZE, LANE_WORDS, STRATEGY, CURSOR, LANE, SLOT, REPLY, COUNT, STARTED_NS, SNAPSHOT, SCRATCH = range(12)
+HAND = 14
 
 # What the loop keeps of every lane, int64 (lanes, 4): its side of the requests, then of the answers.
 OWN = 4
@@ -68,7 +69,7 @@ def next_request(words: np.ndarray, active: np.ndarray, own: np.ndarray, hand: n
 
     ``active`` holds how many lanes are open, then which. ``hand[LANE]``, ``hand[COUNT]`` and ``hand[REPLY]`` say whose
     question it is, how many numbers it has and where the answer goes. Lanes are taken in turn. A question that comes
-    too late or claims more than a slot holds is answered here.
+    too late, is about another snapshot than ``hand[SNAPSHOT]`` or claims more than a slot holds is answered here.
     """
     slots, size = hand[SLOTS], hand[SIZE]
     looks = 0
@@ -99,13 +100,9 @@ def next_request(words: np.ndarray, active: np.ndarray, own: np.ndarray, hand: n
             hand[SLOT], hand[REPLY] = slot, reply
             hand[COUNT] = words[slot + SLOT_COUNT]
             hand[STARTED_NS] = now_ns(hand[SCRATCH:])
-            if hand[COUNT] < 0 or hand[COUNT] > size - SLOT_HEADER:
-                words[PORT_COUNTERS + REFUSED] += 1
-                finish(words, own, hand, TOO_LARGE, 0)
-                continue
-            if hand[STARTED_NS] > words[slot + SLOT_DEADLINE]:
-                words[PORT_COUNTERS + LATE] += 1
-                finish(words, own, hand, LATE_ANSWER, 0)
+            code = _refusal(words, hand, slot)
+            if code != OK:
+                finish(words, own, hand, code, 0)
                 continue
             return slot
         looks += 1
@@ -115,6 +112,22 @@ def next_request(words: np.ndarray, active: np.ndarray, own: np.ndarray, hand: n
             _sleep(words, active, own, hand)
         else:
             give_way()
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _refusal(words: np.ndarray, hand: np.ndarray, slot: int) -> int:
+    """Code of what is wrong with a question before anybody looks at its numbers."""
+    if hand[COUNT] < 0 or hand[COUNT] > hand[SIZE] - SLOT_HEADER:
+        words[PORT_COUNTERS + REFUSED] += 1
+        return TOO_LARGE
+    if hand[STARTED_NS] > words[slot + SLOT_DEADLINE]:
+        words[PORT_COUNTERS + LATE] += 1
+        return LATE_ANSWER
+    asked_about = words[slot + SLOT_SNAPSHOT]
+    if asked_about != 0 and asked_about != hand[SNAPSHOT]:
+        words[PORT_COUNTERS + REFUSED] += 1
+        return WRONG_SNAPSHOT
+    return OK
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -159,3 +172,10 @@ def _sleep(words: np.ndarray, active: np.ndarray, own: np.ndarray, hand: np.ndar
         words[PORT_COUNTERS + PARKED] += 1
         futex_wait(words, PORT_BELL, seen & 0xFFFFFFFF, LONGEST_SLEEP_NS, hand[SCRATCH:])
     store_release(words, PORT_SLEEPING, 0)
+
+
+def idle() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What a loop is given, with nobody there and the thread wanted back: it compiles, and comes back at once."""
+    words = np.zeros(PAGE, np.int64)
+    words[PORT_CONTROL] = 1
+    return words, words.view(np.float64), np.zeros(2, np.int64), np.zeros((1, OWN), np.int64), np.zeros(HAND, np.int64)

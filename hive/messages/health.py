@@ -58,6 +58,13 @@ class AgentReport:
     """Of its last answers."""
     resident_mib: float = 0.0
     """Memory of its process, shared pages included."""
+    cores: tuple[int, ...] = ()
+    """Cores its threads may run on, read back from the kernel; empty for agents that serve no lanes."""
+    numa_node: int | None = None
+    own_core: bool = False
+    """Whether nobody else of the swarm was given these cores."""
+    seat_notes: tuple[str, ...] = ()
+    """What must be known of where it runs: rights that are missing, a machine of one node."""
 
 
 @message

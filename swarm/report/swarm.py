@@ -8,8 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cluster.topology import format_cpulist
 from hive.market.snapshot import SHORT_ID, QualityReport, SnapshotHeader
-from hive.messages.health import AgentHealth, AgentState, RolePerformance, SwarmHealth, SwarmState
+from hive.messages.health import AgentHealth, AgentReport, AgentState, RolePerformance, SwarmHealth, SwarmState
 from swarm.settings import Setting
 
 STATE_STYLE = {
@@ -63,6 +64,7 @@ def agents(swarm: SwarmHealth, performance: Sequence[RolePerformance]) -> Table:
         "pid",
         "node",
         "critical",
+        "cores",
         "MiB",
         "calls",
         "ok",
@@ -80,6 +82,7 @@ def agents(swarm: SwarmHealth, performance: Sequence[RolePerformance]) -> Table:
             str(agent.pid or ""),
             agent.node_id[:8],
             "yes" if agent.critical else "",
+            _seat(report),
             f"{report.resident_mib:.0f}" if report else "",
             *((str(line.calls), str(line.ok), str(line.late), str(line.failed)) if line else ("", "", "", "")),
             _milliseconds(report.compute_p50_ms if report else None),
@@ -87,6 +90,14 @@ def agents(swarm: SwarmHealth, performance: Sequence[RolePerformance]) -> Table:
             _milliseconds(line.latency_ms if line and line.ok else None),
         )
     return table
+
+
+def _seat(report: AgentReport | None) -> str:
+    """Cores an agent may run on, ``own`` where they are its alone, and its NUMA node."""
+    if report is None or not report.cores:
+        return ""
+    own = " own" if report.own_core else ""
+    return f"{format_cpulist(report.cores)}{own}" + (f" numa{report.numa_node}" if report.numa_node is not None else "")
 
 
 def snapshots(current: str, headers: Sequence[SnapshotHeader]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from actors.fast import FastService
 from actors.risk.agent import Finding, RiskAgent
 from actors.risk.correlation import estimators
 from hive.market.snapshot import MarketSnapshot
@@ -19,3 +20,8 @@ class CorrelationAgent(RiskAgent[estimators.Windows]):
 
     def answer(self, state: estimators.Windows, book: Book, parameters: Parameters) -> Finding:
         return Finding(*estimators.analyse(state, book, parameters, self.settings))
+
+    def fast_service(self, state: estimators.Windows) -> FastService:
+        from actors.risk.correlation import fast
+
+        return fast.service(state, self.settings)

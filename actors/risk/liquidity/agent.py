@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from actors.fast import FastService
 from actors.risk.agent import Finding, RiskAgent
 from actors.risk.liquidity import impact
 from actors.risk.liquidity.state import Volatilities
@@ -20,3 +21,8 @@ class LiquidityAgent(RiskAgent[Volatilities]):
 
     def answer(self, state: Volatilities, book: Book, parameters: Parameters) -> Finding:
         return Finding(*impact.answer(state, book, parameters, self.settings))
+
+    def fast_service(self, state: Volatilities) -> FastService:
+        from actors.risk.liquidity import fast
+
+        return fast.service(state, self.settings)

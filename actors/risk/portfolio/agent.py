@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from actors.fast import FastService
 from actors.risk.agent import Finding, RiskAgent
 from actors.risk.portfolio import allocation
 from hive.market.snapshot import MarketSnapshot
@@ -19,3 +20,8 @@ class PortfolioAgent(RiskAgent[allocation.Window]):
 
     def answer(self, state: allocation.Window, book: Book, parameters: Parameters) -> Finding:
         return Finding(*allocation.propose(state, book, parameters, self.settings))
+
+    def fast_service(self, state: allocation.Window) -> FastService:
+        from actors.risk.portfolio import fast
+
+        return fast.service(state)

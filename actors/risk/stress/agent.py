@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from actors.fast import FastService
 from actors.risk.agent import Finding, RiskAgent
 from actors.risk.stress import scenarios
 from hive.market.snapshot import MarketSnapshot
@@ -19,3 +20,8 @@ class StressAgent(RiskAgent[scenarios.Library]):
 
     def answer(self, state: scenarios.Library, book: Book, parameters: Parameters) -> Finding:
         return Finding(*scenarios.run(state, book, parameters, self.settings))
+
+    def fast_service(self, state: scenarios.Library) -> FastService:
+        from actors.risk.stress import fast
+
+        return fast.service(state, self.settings)

@@ -1,0 +1,85 @@
+"""An agent's lanes: a thread that serves its compiled loop, started when somebody first asks for one."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+from actors.fast import FastService
+from cluster.errors import LanesUnavailable, UnknownSnapshot
+from cluster.lanes.lane import ANSWERS
+from cluster.lanes.layout import SLOT_HEADER, WRONG_SNAPSHOT
+from cluster.lanes.port import LaneAddress, Port, PortStatus
+from cluster.lanes.settings import LaneSettings
+from hive.messages.fast import Caller, FastFacts, boot_id
+
+PARK, AUTO = "park", "auto"
+
+
+class LaneHost:
+    """The lanes of one agent.
+
+    Parameters
+    ----------
+    own_core : bool
+        Whether this agent has a core to itself, so that it may spin on it.
+    """
+
+    def __init__(self, settings: LaneSettings, service: FastService, facts: FastFacts, *, own_core: bool) -> None:
+        wait = ("spin" if own_core else PARK) if settings.wait == AUTO else settings.wait
+        words = max(settings.slot_words, _room_for(service.largest))
+        self._service, self.facts = service, facts
+        self.port = Port(lanes=settings.per_agent, slots=settings.slots, slot_words=words, strategy=wait)
+        self.port.about(facts.tag)
+        self._thread = threading.Thread(target=self.port.serve, args=(lambda: self._service.loop,), name="lanes")
+        self._thread.daemon = True
+        self._thread.start()
+
+    def open(self, caller: Caller) -> LaneAddress:
+        """A lane for a process of this machine.
+
+        Raises
+        ------
+        LanesUnavailable
+            It lives on another machine.
+        Overloaded
+            Every lane is taken.
+        """
+        if caller.boot_id != boot_id():
+            raise LanesUnavailable("the caller lives on another machine", "Ask through Ray")
+        return self.port.open(caller.pid, caller.started, caller.wait)
+
+    def ask(self, operation: int, question: np.ndarray, snapshot: int) -> np.ndarray:
+        """Answer one question on the serving thread, for callers who have no lane."""
+
+        def answer() -> np.ndarray:
+            if snapshot not in (0, self.facts.tag):
+                _, problem, remedy = ANSWERS[WRONG_SNAPSHOT]
+                raise UnknownSnapshot(problem, remedy)
+            return self._service.ask(operation, question)
+
+        return self.port.do(answer)
+
+    def renew(self, service: FastService, facts: FastFacts) -> None:
+        """Answer on another snapshot from now on."""
+
+        def exchange() -> None:
+            self._service, self.facts = service, facts
+            self.port.about(facts.tag)
+
+        self.port.do(exchange)
+
+    def status(self) -> PortStatus:
+        """What the lanes have carried; lanes of callers that are gone are freed before."""
+        self.port.sweep()
+        return self.port.status()
+
+    def close(self) -> None:
+        """Stop serving; callers find their lanes lost."""
+        self.port.stop()
+
+
+def _room_for(largest: int) -> int:
+    """Words of a slot that carries so many numbers, a power of two."""
+    return 1 << (SLOT_HEADER + largest - 1).bit_length()

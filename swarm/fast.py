@@ -1,0 +1,169 @@
+"""A book that is asked about again and again: five agents in numbers, over lanes where there are any; no hub."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cluster.errors import SwarmError
+from cluster.lanes.lane import Lane
+from hive.messages.calculation import Role
+from hive.messages.fast import OPERATIONS, FastFacts
+from hive.messages.portfolio import Book
+from hive.reference import Distance, Reference
+
+COMMON = (Role.VALUE_AT_RISK, Role.STRESS, Role.CORRELATION, Role.LIQUIDITY, Role.PORTFOLIO)
+
+
+@dataclass(frozen=True)
+class FastResult:
+    """What five agents say of one book in numbers; losses are positive fractions of value, over one day.
+
+    A part that is missing is None, and ``missing`` says why.
+    """
+
+    snapshot_id: str
+    confidence: float
+    elapsed_ns: int
+    var: float | None = None
+    """Historical, of constant weights."""
+    cvar: float | None = None
+    components: dict[str, float] | None = None
+    """Of CVaR, by symbol; they sum to it."""
+    scenarios: dict[str, float] | None = None
+    """Losses of the named windows and the market moves."""
+    worst_scenario: str | None = None
+    mean_correlation: float | None = None
+    volatility: float | None = None
+    """Daily, exponentially weighted."""
+    diversification: float | None = None
+    """Diversification ratio; NaN for a book that does not move."""
+    days_to_liquidate: float | None = None
+    """0 where no volume is known."""
+    liquidity_cost: float | None = None
+    """Money."""
+    risk_parity: dict[str, float] | None = None
+    """Weights that carry equal risk over all symbols of the snapshot, summing to 1."""
+    missing: dict[Role, str] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every agent answered."""
+        return not self.missing
+
+
+class FastDesk:
+    """Five agents asked about one book. Made by :meth:`swarm.client.SwarmClient.fast`; one thread at a time.
+
+    Lanes are opened with the desk. When the market moves on to another snapshot, answers to the old one are missing:
+    call :meth:`refresh`.
+    """
+
+    def __init__(self, references: Mapping[Role, Reference], book: Book, confidence: float, patience_s: float) -> None:
+        self._references, self._book = dict(references), book
+        self.confidence, self.patience_s = confidence, patience_s
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take up the agents' current snapshot."""
+        self._facts: dict[Role, FastFacts] = {
+            role: reference.facts(fresh=True) for role, reference in self._references.items()
+        }
+        self.symbols = self._facts[Role.VALUE_AT_RISK].symbols
+        book, columns = self._book, {symbol: place for place, symbol in enumerate(self.symbols)}
+        places = [columns[symbol] for symbol in book.symbols]
+        n, value = len(self.symbols), book.value or 1.0
+        weights = np.zeros(n)
+        weights[places] = book.weights
+        market = np.full((4, n), np.nan)
+        market[0] = weights * value
+        for row, known in enumerate((book.unit_exposures * book.volumes, book.spreads, book.depths), 1):
+            market[row, places] = known
+        self._questions: dict[Role, tuple[int, np.ndarray]] = {
+            role: (OPERATIONS[role][operation], numbers)
+            for role, operation, numbers in (
+                (Role.VALUE_AT_RISK, "historical_components", np.concatenate([[self.confidence], weights])),
+                (Role.STRESS, "scenarios", weights),
+                (Role.CORRELATION, "book", weights),
+                (Role.LIQUIDITY, "book", np.concatenate([[value], market.ravel()])),
+                (Role.PORTFOLIO, "risk_budgets", np.full(n, 1.0 / n)),
+            )
+        }
+
+    def calculate(self) -> FastResult:
+        """Ask all five at once and gather what comes in time."""
+        answers, missing, elapsed_ns = self.answers()
+        parts: dict[str, Any] = {}
+        for role, answer in answers.items():
+            parts |= getattr(self, f"_{role.value}")(answer)
+        snapshot_id = self._facts[Role.VALUE_AT_RISK].snapshot_id
+        return FastResult(snapshot_id, self.confidence, elapsed_ns, missing=missing, **parts)
+
+    def answers(self) -> tuple[dict[Role, np.ndarray], dict[Role, str], int]:
+        """(numbers by agent, why others have none, nanoseconds taken): :meth:`calculate` without the words.
+
+        The numbers are overwritten by the next call.
+        """
+        started = time.perf_counter_ns()
+        give_up = time.monotonic() + self.patience_s
+        waiting: list[tuple[Role, Lane]] = []
+        answers: dict[Role, np.ndarray] = {}
+        missing: dict[Role, str] = {}
+        for role, reference in self._references.items():
+            operation, question = self._questions[role]
+            tag = self._facts[role].tag
+            try:
+                lane = reference.lane(self.patience_s) if reference.distance is Distance.LANE else None
+                if lane is not None:
+                    lane.send(operation, question, patience_s=self.patience_s, snapshot=tag)
+                    waiting.append((role, lane))
+                else:
+                    answers[role] = reference.ask(operation, question, patience_s=self.patience_s, snapshot=tag)
+            except SwarmError as error:
+                missing[role] = str(error)
+                reference.close()
+        for role, lane in waiting:
+            try:
+                answers[role] = lane.receive(patience_s=max(0.0, give_up - time.monotonic()))
+            except SwarmError as error:
+                missing[role] = str(error)
+                if lane.lost:
+                    self._references[role].close()
+        return answers, missing, time.perf_counter_ns() - started
+
+    def close(self) -> None:
+        """Hang up all lanes."""
+        for reference in self._references.values():
+            reference.close()
+
+    def __enter__(self) -> FastDesk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _value_at_risk(self, answer: np.ndarray) -> dict[str, Any]:
+        components = self._by_symbol(answer[2 + len(self.symbols) :])
+        return {"var": float(answer[0]), "cvar": float(answer[1]), "components": components}
+
+    def _stress(self, answer: np.ndarray) -> dict[str, Any]:
+        names = self._facts[Role.STRESS].facts["scenarios"]
+        scenarios = dict(zip(names, answer[1:].tolist(), strict=True))
+        return {"scenarios": scenarios, "worst_scenario": names[int(answer[0])]}
+
+    def _correlation(self, answer: np.ndarray) -> dict[str, Any]:
+        mean, _, _, volatility, diversification = answer.tolist()
+        return {"mean_correlation": mean, "volatility": volatility, "diversification": diversification}
+
+    def _liquidity(self, answer: np.ndarray) -> dict[str, Any]:
+        return {"days_to_liquidate": float(answer[0]), "liquidity_cost": float(answer[1])}
+
+    def _portfolio(self, answer: np.ndarray) -> dict[str, Any]:
+        return {"risk_parity": self._by_symbol(answer)}
+
+    def _by_symbol(self, numbers: np.ndarray) -> dict[str, float]:
+        return dict(zip(self.symbols, numbers.tolist(), strict=True))
