@@ -54,7 +54,7 @@ class Reference:
         Instead of the nearest that is possible.
     """
 
-    def __init__(self, agent_id: str, namespace: str, *, wait: str = "spin", distance: Distance | None = None) -> None:
+    def __init__(self, agent_id: str, namespace: str, *, wait: str = "park", distance: Distance | None = None) -> None:
         self.agent_id, self.namespace = agent_id, namespace
         self._wait, self._asked = wait, distance
         self._lock = threading.Lock()

@@ -296,7 +296,7 @@ class SwarmClient:
         header: SnapshotHeader = self._wait(self._market().use.remote(snapshot), timeout_s)
         return header
 
-    def reference(self, agent: Role | str, *, wait: str = "spin", distance: Distance | None = None) -> Reference:
+    def reference(self, agent: Role | str, *, wait: str = "park", distance: Distance | None = None) -> Reference:
         """An agent to be asked in numbers, the nearest way there is: see :mod:`hive.messages.fast`.
 
         Parameters
@@ -310,7 +310,7 @@ class SwarmClient:
         return Reference(str(agent), self._namespace, wait=wait, distance=distance)
 
     def fast(
-        self, portfolio: Portfolio, *, confidence: float = 0.95, wait: str = "spin", patience_s: float | None = None
+        self, portfolio: Portfolio, *, confidence: float = 0.95, wait: str = "park", patience_s: float | None = None
     ) -> FastDesk:
         """Five agents to be asked about one portfolio again and again, over lanes, without a Ray call.
 

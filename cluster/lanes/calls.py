@@ -124,9 +124,11 @@ def receive(words: np.ndarray, numbers: np.ndarray, hand: np.ndarray, answer: np
             if sequence > hand[SEQUENCE] or count < 0 or count > size - SLOT_HEADER or count > answer.size:
                 return CORRUPTED
             if sequence < hand[WANTED]:
-                release(words, at + ANSWER_HEAD, own)  # the answer to a question that was given up
+                _make_room(words, hand)  # the answer to a question that was given up
                 continue
             code = words[slot + SLOT_CODE]
+            if code < 0:
+                return CORRUPTED
             body = numbers[slot + SLOT_HEADER : slot + size]
             for i in range(count):
                 answer[i] = body[i]
@@ -134,23 +136,13 @@ def receive(words: np.ndarray, numbers: np.ndarray, hand: np.ndarray, answer: np
             hand[SERVICE_NS] = words[slot + SLOT_DEADLINE]
             sent = words[slot + SLOT_SENT]
             hand[WANTED] = sequence + 1
-            release(words, at + ANSWER_HEAD, own)
+            _make_room(words, hand)
             words[at + LANE_COUNTERS + ANSWERED] += 1
             count_in(words, at + LANE_TIMES, now_ns(hand[SCRATCH : SCRATCH + 2]) - sent)
-            return int(max(0, code))
+            return int(code)
         looks += 1
-        if hand[STRATEGY] == SPIN or looks < SPINS_BEFORE_SLEEP:
-            pause()
-            if looks % LOOKS_PER_CLOCK == 0 and now_ns(hand[SCRATCH : SCRATCH + 2]) >= until_ns:
-                return WAITING
-        elif hand[STRATEGY] == PARK:
-            if now_ns(hand[SCRATCH : SCRATCH + 2]) >= until_ns:
-                return WAITING
-            _sleep(words, at, hand, until_ns)
-        else:
-            if now_ns(hand[SCRATCH : SCRATCH + 2]) >= until_ns:
-                return WAITING
-            give_way()
+        if not _waited(words, at, hand, looks, until_ns):
+            return WAITING
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -170,6 +162,7 @@ def ask(
     sent = send(words, numbers, hand, code, snapshot, now + patience_ns, payload)
     if sent < 0:
         return sent
+    hand[WANTED] = sent  # whatever was asked before and not received is not the answer to this
     return receive(words, numbers, hand, answer, now + min(patience_ns, slice_ns))
 
 
@@ -185,6 +178,21 @@ def ring(words: np.ndarray, bell: int) -> None:
     """Wake whoever sleeps at a bell, or is about to: the word changes first, so that a sleep begun now ends at once."""
     add(words, bell, 1)
     futex_wake(words, bell)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _waited(words: np.ndarray, at: int, hand: np.ndarray, looks: int, until_ns: int) -> bool:
+    """Wait a little, by the strategy; false when the time is up."""
+    if hand[STRATEGY] == SPIN or looks < SPINS_BEFORE_SLEEP:
+        pause()
+        return looks % LOOKS_PER_CLOCK != 0 or now_ns(hand[SCRATCH : SCRATCH + 2]) < until_ns
+    if now_ns(hand[SCRATCH : SCRATCH + 2]) >= until_ns:
+        return False
+    if hand[STRATEGY] == PARK:
+        _sleep(words, at, hand, until_ns)
+    else:
+        give_way()
+    return True
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -210,4 +218,16 @@ def _discard(words: np.ndarray, hand: np.ndarray) -> None:
         slot = look(words, at + ANSWER_TAIL, at + PAGE + slots * size, slots, size, own)
         if slot < 0 or words[slot + SLOT_SEQUENCE] >= hand[WANTED]:
             return
-        release(words, at + ANSWER_HEAD, own)
+        _make_room(words, hand)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _make_room(words: np.ndarray, hand: np.ndarray) -> None:
+    """Take an answer off its ring; an agent that slept because there was no room for the next is woken."""
+    own = hand[ANSWERS : ANSWERS + 2]
+    crowded = hand[SEQUENCE] - own[0] > hand[SLOTS]  # every question gets one answer
+    release(words, hand[AT] + ANSWER_HEAD, own)
+    if crowded and words[PORT_STRATEGY] == PARK:
+        fence()
+        if load_acquire(words, PORT_SLEEPING) != 0:
+            ring(words, PORT_BELL)

@@ -52,6 +52,7 @@ def edges() -> np.ndarray:
 
 def percentiles(counts: np.ndarray, shares: tuple[float, ...]) -> tuple[float | None, ...]:
     """Durations, ns, below which these shares of the counted lie; the middle of the bucket, None without a count."""
+    counts = np.clip(counts, 0, 2**53 // BUCKETS)  # a copy, and nothing that others wrote there can break the sums
     total = int(counts.sum())
     if total == 0:
         return (None,) * len(shares)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import NoReturn
@@ -21,10 +22,16 @@ from cluster.lanes import calls
 from cluster.lanes.layout import (
     BAD_INPUT,
     HUNG_UP,
+    LANE_BROKEN,
     LANE_GENERATION,
+    LANE_PID,
     LANE_STATE,
+    LANE_STRATEGY,
     LATE_ANSWER,
     MAGIC,
+    MOST_LANES,
+    MOST_SLOT_WORDS,
+    MOST_SLOTS,
     NO_STATE,
     OK,
     OPEN,
@@ -46,8 +53,8 @@ from cluster.lanes.memory import AGAIN, SharedWords
 from cluster.lanes.peer import Peer
 from cluster.lanes.port import LaneAddress
 
+LONGEST_S = 1e6
 SLICE_NS = 20_000_000  # how long a caller waits before it looks whether the agent still lives
-MOST_LANES, MOST_SLOTS, MOST_SLOT_WORDS = 2**14, 2**20, 2**16
 
 ANSWERS: dict[int, tuple[type[SwarmError], str, str]] = {
     LATE_ANSWER: (DeadlineExceeded, "the deadline passed before the agent came to the question", "Allow more time"),
@@ -59,6 +66,12 @@ ANSWERS: dict[int, tuple[type[SwarmError], str, str]] = {
 }
 
 
+def _nanoseconds(patience_s: float) -> int:
+    if not 0 <= patience_s <= LONGEST_S:
+        raise InvalidRequest(f"a patience of {patience_s!r} s", f"Give seconds from 0 to {LONGEST_S:g}")
+    return int(patience_s * 1e9)
+
+
 def complain(code: int) -> NoReturn:
     """Raise what an answer's code says."""
     kind, problem, remedy = ANSWERS.get(code, (LaneLost, f"the agent answered with code {code}", AGAIN))
@@ -66,7 +79,9 @@ def complain(code: int) -> NoReturn:
 
 
 class Lane:
-    """One lane to one agent. Threads take turns on it; a lane each is quicker.
+    """One lane to one agent. Threads take turns on it; a lane each is quicker. Close it: the agent has so many.
+
+    ``park`` spins for some microseconds and then sleeps: spin for ever only on a core that nobody else needs.
 
     Raises
     ------
@@ -74,7 +89,7 @@ class Lane:
         The agent has died or given the lane to somebody else since the address was made, or speaks another layout.
     """
 
-    def __init__(self, address: LaneAddress, strategy: str = "spin") -> None:
+    def __init__(self, address: LaneAddress, strategy: str = "park") -> None:
         self.address = address
         port = address.port
         try:
@@ -104,10 +119,12 @@ class Lane:
             or not self._agent.alive()
             or int(words[PORT_GENERATION]) != self.address.port.generation
             or int(words[int(self._hand[calls.AT]) + LANE_STATE]) != OPEN
+            or int(words[int(self._hand[calls.AT]) + LANE_BROKEN]) != 0
+            or int(words[int(self._hand[calls.AT]) + LANE_GENERATION]) != self.address.generation
         )
 
     def ask(self, operation: int, payload: np.ndarray, *, patience_s: float = 1.0, snapshot: int = 0) -> np.ndarray:
-        """Numbers that an operation gives for a float64 payload; overwritten by the next call.
+        """Numbers that an operation gives for a float64 payload.
 
         Parameters
         ----------
@@ -127,7 +144,7 @@ class Lane:
         InvalidRequest, UnknownSnapshot, SwarmUnavailable
             The agent refused the question.
         """
-        patience_ns = int(patience_s * 1e9)
+        patience_ns = _nanoseconds(patience_s)
         with self._lock:
             self._checked(payload)
             memory = self._memory
@@ -144,14 +161,14 @@ class Lane:
             )
             if code != OK:
                 self._settle(code, time.monotonic_ns() + patience_ns - SLICE_NS)
-            return self._answer[: self._hand[calls.COUNT]]
+            return self._answer[: self._hand[calls.COUNT]].copy()
 
     def send(self, operation: int, payload: np.ndarray, *, patience_s: float = 1.0, snapshot: int = 0) -> None:
         """First half of :meth:`ask`: many lanes can be sent to before one of them is waited for."""
         with self._lock:
             self._checked(payload)
             memory = self._memory
-            give_up_ns = time.monotonic_ns() + int(patience_s * 1e9)
+            give_up_ns = time.monotonic_ns() + _nanoseconds(patience_s)
             code = calls.send(memory.words, memory.numbers, self._hand, operation, snapshot, give_up_ns, payload)
             if code < 0:
                 self._refused(code)
@@ -159,14 +176,16 @@ class Lane:
     def receive(self, *, patience_s: float = 1.0) -> np.ndarray:
         """Second half of :meth:`ask`."""
         with self._lock:
-            give_up_ns = time.monotonic_ns() + int(patience_s * 1e9)
+            give_up_ns = time.monotonic_ns() + _nanoseconds(patience_s)
+            if self._closed:
+                raise LaneLost("this lane has been closed", AGAIN)
             memory = self._memory
             code = calls.receive(
                 memory.words, memory.numbers, self._hand, self._answer, min(give_up_ns, time.monotonic_ns() + SLICE_NS)
             )
             if code != OK:
                 self._settle(code, give_up_ns)
-            return self._answer[: self._hand[calls.COUNT]]
+            return self._answer[: self._hand[calls.COUNT]].copy()
 
     @property
     def service_ns(self) -> int:
@@ -179,13 +198,20 @@ class Lane:
             if self._closed:
                 return
             self._closed = True
-            self._memory.words[int(self._hand[calls.AT]) + LANE_STATE] = HUNG_UP
+            at = int(self._hand[calls.AT])
+            if int(self._memory.words[at + LANE_GENERATION]) == self.address.generation:
+                self._memory.words[at + LANE_STATE] = HUNG_UP
             self._agent.close()
             self._memory.close()
 
     def _checked(self, payload: np.ndarray) -> None:
         if self._closed:
             raise LaneLost("this lane has been closed", AGAIN)
+        sound = isinstance(payload, np.ndarray) and payload.dtype == np.float64 and payload.ndim == 1
+        if not sound or not payload.flags.c_contiguous:
+            raise InvalidRequest(
+                "a payload that is no contiguous float64 vector", "Convert it with np.ascontiguousarray"
+            )
         if payload.size > self._answer.size:
             raise InvalidRequest(
                 f"a payload of {payload.size} numbers; a slot holds {self._answer.size}", "Send a reference instead"
@@ -232,7 +258,10 @@ class Lane:
         at = g.lane_at(self.address.lane)
         if int(words[at + LANE_STATE]) != OPEN or int(words[at + LANE_GENERATION]) != self.address.generation:
             raise LaneLost("the lane has been given to somebody else", AGAIN)
+        if int(words[at + LANE_PID]) != os.getpid():
+            raise LaneLost("the lane was opened for another process", AGAIN)
         hand = np.zeros(calls.HAND, np.int64)
         hand[calls.AT], hand[calls.SLOTS], hand[calls.SIZE] = at, g.slots, g.slot_words
         hand[calls.STRATEGY], hand[calls.WANTED] = STRATEGIES.index(strategy), 1
+        words[at + LANE_STRATEGY] = hand[calls.STRATEGY]
         return hand

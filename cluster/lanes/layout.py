@@ -33,6 +33,7 @@ PORT_TIMES = 6 * LINE  # histogram of service times
 LANE_STATE = 0  # written by both sides, each only to what it may: see below
 LANE_GENERATION = 1
 LANE_PID, LANE_STARTED, LANE_STRATEGY = 2, 3, 4
+LANE_BROKEN = 5  # written by the agent; a word of its own, so that it cannot overwrite HUNG_UP
 REQUEST_TAIL = 1 * LINE  # caller
 REQUEST_HEAD = 2 * LINE  # agent
 ANSWER_TAIL = 3 * LINE  # agent
@@ -44,8 +45,11 @@ ASKED, ANSWERED, FULL, TIMED_OUT = range(4)
 LANE_COUNTER_NAMES = ("asked", "answered", "full", "timed_out")
 LANE_TIMES = 8 * LINE  # histogram of round trips, written by the caller
 
-# States of a lane. The agent opens and frees; the caller hangs up; the agent breaks a lane it cannot believe.
-FREE, OPEN, HUNG_UP, BROKEN = range(4)
+# States of a lane. The agent opens and frees; the caller hangs up.
+FREE, OPEN, HUNG_UP = range(3)
+
+# The most that a caller believes.
+MOST_LANES, MOST_SLOTS, MOST_SLOT_WORDS = 2**14, 2**20, 2**16
 
 # Slot: eight words of header, then the payload.
 SLOT_SEQUENCE, SLOT_CODE, SLOT_SNAPSHOT, SLOT_DEADLINE, SLOT_COUNT, SLOT_SENT = range(6)
@@ -58,7 +62,7 @@ OK, LATE_ANSWER, UNKNOWN_OPERATION, WRONG_SNAPSHOT, BAD_INPUT, NO_STATE, TOO_LAR
 SPIN, YIELD, PARK = range(3)
 STRATEGIES = ("spin", "yield", "park")
 
-# Histogram: eight buckets an octave from 0 to 2^43 ns.
+# Histogram: eight buckets an octave from 0 to 2^42 ns.
 SUB_BITS = 3
 BUCKETS = 320
 

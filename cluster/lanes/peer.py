@@ -33,12 +33,12 @@ class Peer:
         if started(pid) != started_ticks:
             os.close(self._handle)
             raise ProcessLookupError(pid)
-        self._poll = select.poll()
-        self._poll.register(self._handle, select.POLLIN)
 
     def alive(self) -> bool:
         """Whether it still runs; a zombie does not."""
-        return not self._poll.poll(0)
+        poll = select.poll()  # one poll object must not be used by two threads at a time
+        poll.register(self._handle, select.POLLIN)
+        return not poll.poll(0)
 
     def close(self) -> None:
         """Forget the process."""

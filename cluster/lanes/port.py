@@ -17,16 +17,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cluster.errors import InvalidSettings, LaneLost, Overloaded
+from cluster.errors import DeadlineExceeded, InvalidSettings, LaneLost, LanesUnavailable, Overloaded
 from cluster.lanes import serving
 from cluster.lanes.calls import ring
 from cluster.lanes.histogram import percentiles
 from cluster.lanes.layout import (
-    BROKEN,
     BUCKETS,
     COUNTERS,
     FREE,
     HUNG_UP,
+    LANE_BROKEN,
     LANE_COUNTER_NAMES,
     LANE_COUNTERS,
     LANE_GENERATION,
@@ -36,6 +36,9 @@ from cluster.lanes.layout import (
     LANE_STRATEGY,
     LANE_TIMES,
     MAGIC,
+    MOST_LANES,
+    MOST_SLOT_WORDS,
+    MOST_SLOTS,
     OPEN,
     PAGE,
     PORT_BELL,
@@ -54,11 +57,12 @@ from cluster.lanes.layout import (
     PORT_VERSION,
     REQUEST_HEAD,
     REQUEST_TAIL,
+    SLOT_HEADER,
     STRATEGIES,
     VERSION,
     Geometry,
 )
-from cluster.lanes.memory import SharedWords
+from cluster.lanes.memory import AGAIN, SharedWords
 from cluster.lanes.peer import Peer, started
 from cluster.lanes.ring import BAD
 
@@ -121,8 +125,12 @@ class Port:
     def __init__(self, *, lanes: int = 64, slots: int = 64, slot_words: int = 256, strategy: str = "park") -> None:
         if slots < 2 or slots & (slots - 1):
             raise InvalidSettings(f"a ring of {slots} slots", "Give a power of two from 2")
-        if strategy not in STRATEGIES:
-            raise InvalidSettings(f"the wait strategy {strategy!r} is unknown", f"Known are: {', '.join(STRATEGIES)}")
+        if not (0 < lanes <= MOST_LANES and slots <= MOST_SLOTS and SLOT_HEADER < slot_words <= MOST_SLOT_WORDS):
+            raise InvalidSettings(
+                f"{lanes} lanes of {slots} slots of {slot_words} words", "No caller would believe them"
+            )
+        self._generations = [0] * lanes  # not in shared memory: callers write there
+        which = _index(strategy)
         self.geometry = Geometry(lanes, slots, slot_words)
         self.memory = SharedWords.create("riskswarm-port", self.geometry.words)
         words = self.memory.words
@@ -131,15 +139,16 @@ class Port:
         words[PORT_VERSION], words[PORT_LANES] = VERSION, lanes
         words[PORT_SLOTS], words[PORT_SLOT_WORDS] = slots, slot_words
         words[PORT_PID], words[PORT_STARTED] = self.address.pid, self.address.started
-        words[PORT_GENERATION], words[PORT_STRATEGY] = self.address.generation, STRATEGIES.index(strategy)
+        words[PORT_GENERATION], words[PORT_STRATEGY] = self.address.generation, which
         words[PORT_MAGIC] = MAGIC
         self._active = np.zeros(lanes + 1, np.int64)
         self._own = np.zeros((lanes, serving.OWN), np.int64)
         self._hand = np.zeros(serving.HAND, np.int64)
         self._hand[serving.SLOTS], self._hand[serving.SIZE] = slots, slot_words
         self._hand[serving.LANE_WORDS] = self.geometry.lane_words
-        self._hand[serving.STRATEGY] = STRATEGIES.index(strategy)
+        self._hand[serving.STRATEGY] = which
         self._callers: dict[int, Peer] = {}
+        self._broken: set[int] = set()
         self._lock = threading.Lock()
         self._errands: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._serving = False
@@ -150,6 +159,7 @@ class Port:
         """Serve on this thread until :meth:`stop`. ``loop`` is asked for the loop anew after every errand."""
         with self._lock:
             self._serving = True
+            self._ended.clear()
         try:
             while not self._stopping:
                 arrays = (self.memory.words, self.memory.numbers, self._active, self._own, self._hand)
@@ -160,6 +170,7 @@ class Port:
             with self._lock:
                 self._serving = False
             self._run_errands()
+            self.memory.words[PORT_GENERATION] = 0  # nobody serves any more, for whatever reason: lanes are lost
             self._ended.set()
 
     def do(self, work: Callable[[], T], timeout_s: float = HANDOVER_S) -> T:
@@ -172,14 +183,19 @@ class Port:
         """
         done: Future[T] = Future()
         with self._lock:
-            direct = not self._serving
-            if not direct:
-                self._errands.append((work, done))
-                self.memory.words[PORT_CONTROL] = 1
-        if direct:
-            return work()
+            if self._stopping:
+                raise LaneLost("this port has been stopped", AGAIN)
+            if not self._serving:
+                return work()
+            self._errands.append((work, done))
+            self.memory.words[PORT_CONTROL] = 1
         ring(self.memory.words, PORT_BELL)
-        return done.result(timeout_s)
+        try:
+            return done.result(timeout_s)
+        except TimeoutError:
+            if done.cancel():
+                raise
+            return done.result()  # it is being done, or it raised this itself
 
     def open(self, pid: int, started_ticks: int, strategy: str) -> LaneAddress:
         """Give a lane to a process.
@@ -191,11 +207,21 @@ class Port:
         LaneLost
             The process has ended.
         """
+        which = _index(strategy)
         try:
             caller = Peer(pid, started_ticks)
-        except OSError as error:
+        except (ProcessLookupError, OverflowError) as error:
             raise LaneLost(f"process {pid} has ended", "Ask from a process that lives on this machine") from error
-        return self.do(lambda: self._open(caller, STRATEGIES.index(strategy)))
+        except OSError as error:
+            raise LanesUnavailable(f"process {pid} cannot be watched ({error})", "Ask through Ray") from error
+        try:
+            return self.do(lambda: self._open(caller, which))
+        except TimeoutError as error:
+            caller.close()
+            raise DeadlineExceeded("the agent did not come to open a lane in time", "Ask again") from error
+        except BaseException:
+            caller.close()
+            raise
 
     def sweep(self) -> int:
         """Free the lanes of callers that hung up or died; returns how many."""
@@ -213,13 +239,13 @@ class Port:
             running = self._serving
             self.memory.words[PORT_CONTROL] = 1
         ring(self.memory.words, PORT_BELL)
-        if running:
-            self._ended.wait(timeout_s)
-        self.memory.words[PORT_GENERATION] = 0
-        for caller in self._callers.values():
-            caller.close()
-        self._callers.clear()
-        self.memory.close()
+        if running and not self._ended.wait(timeout_s):
+            return  # the thread is stuck in a kernel, and what it may still touch stays
+        with self._lock:
+            self.memory.words[PORT_GENERATION] = 0
+            while self._callers:
+                self._callers.popitem()[1].close()
+            self.memory.close()
 
     def status(self) -> PortStatus:
         """Counters and times, read while the loop runs: each is right, together they may be a question apart."""
@@ -231,13 +257,13 @@ class Port:
                 LaneStatus(
                     lane=lane,
                     pid=int(words[at + LANE_PID]),
-                    waiting=int(words[at + REQUEST_TAIL] - words[at + REQUEST_HEAD]),
+                    waiting=int(words[at + REQUEST_TAIL]) - int(words[at + REQUEST_HEAD]),
                     counters=_named(LANE_COUNTER_NAMES, words, at + LANE_COUNTERS),
                     round_trip_ns=percentiles(words[at + LANE_TIMES : at + LANE_TIMES + BUCKETS], SHARES),
                 )
             )
         return PortStatus(
-            strategy=STRATEGIES[int(words[PORT_STRATEGY])],
+            strategy=STRATEGIES[int(self._hand[serving.STRATEGY])],
             counters=_named(COUNTERS, words, PORT_COUNTERS),
             service_ns=percentiles(words[PORT_TIMES : PORT_TIMES + BUCKETS], SHARES),
             lanes=tuple(lanes),
@@ -250,6 +276,8 @@ class Port:
                     self.memory.words[PORT_CONTROL] = int(self._stopping)
                     return
                 work, done = self._errands.popleft()
+            if not done.set_running_or_notify_cancel():
+                continue
             try:
                 done.set_result(work())
             except BaseException as error:
@@ -260,12 +288,12 @@ class Port:
         if free is None and self._sweep():
             return self._open(caller, strategy)
         if free is None:
-            caller.close()
             raise Overloaded(
                 f"all {self.geometry.lanes} lanes of this agent are taken", "Close one, or raise `lanes.per_agent`"
             )
         words, at = self.memory.words, self.geometry.lane_at(free)
-        generation = int(words[at + LANE_GENERATION]) + 1
+        self._generations[free] += 1
+        generation = self._generations[free]
         words[at : at + PAGE] = 0
         words[at + LANE_GENERATION], words[at + LANE_STRATEGY] = generation, strategy
         words[at + LANE_PID], words[at + LANE_STARTED] = caller.pid, caller.started_ticks
@@ -284,20 +312,32 @@ class Port:
         ]
         for lane in gone:
             self._callers.pop(lane).close()
+            self._broken.discard(lane)
             words[self.geometry.lane_at(lane) + LANE_STATE] = FREE
         self._activate()
         return len(gone)
 
     def _break(self, lane: int) -> None:
         """Believe nothing of a lane any more. It stays taken until its caller, who may still write, is gone."""
-        self.memory.words[self.geometry.lane_at(lane) + LANE_STATE] = BROKEN
+        self.memory.words[self.geometry.lane_at(lane) + LANE_BROKEN] = 1
+        self._broken.add(lane)
         self._activate()
 
     def _activate(self) -> None:
         words = self.memory.words
-        lanes = [lane for lane in sorted(self._callers) if words[self.geometry.lane_at(lane) + LANE_STATE] == OPEN]
+        lanes = [
+            lane
+            for lane in sorted(self._callers)
+            if lane not in self._broken and words[self.geometry.lane_at(lane) + LANE_STATE] == OPEN
+        ]
         self._active[1 : 1 + len(lanes)] = lanes
         self._active[0] = len(lanes)
+
+
+def _index(strategy: str) -> int:
+    if strategy not in STRATEGIES:
+        raise InvalidSettings(f"the wait strategy {strategy!r} is unknown", f"Known are: {', '.join(STRATEGIES)}")
+    return STRATEGIES.index(strategy)
 
 
 def _named(names: tuple[str, ...], words: np.ndarray, at: int) -> dict[str, int]:

@@ -27,7 +27,7 @@ def reserve(words: np.ndarray, head_at: int, base: int, slots: int, size: int, o
     tail = own[PLACE]
     if tail - own[SEEN] >= slots:
         head = load_acquire(words, head_at)
-        if head > tail or tail - head > slots:
+        if head < own[SEEN] or head > tail:  # no difference of untrusted words: it may wrap
             return BAD
         own[SEEN] = head
         if tail - head >= slots:

@@ -166,7 +166,8 @@ def _sleep(words: np.ndarray, active: np.ndarray, own: np.ndarray, hand: np.ndar
     for i in range(active[0]):
         lane = active[1 + i]
         at = PAGE + lane * hand[LANE_WORDS]
-        if load_acquire(words, at + REQUEST_TAIL) != own[lane, 0]:
+        room = own[lane, 2] - load_acquire(words, at + ANSWER_HEAD) < hand[SLOTS]
+        if room and load_acquire(words, at + REQUEST_TAIL) != own[lane, 0]:
             idle = False
     if idle:
         words[PORT_COUNTERS + PARKED] += 1
