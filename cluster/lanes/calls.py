@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numba import float64, int64, njit, types
 
 from cluster.lanes.atomics import (
     add,
@@ -27,6 +27,7 @@ from cluster.lanes.layout import (
     LANE_COUNTERS,
     LANE_SLEEPING,
     LANE_TIMES,
+    OK,
     PAGE,
     PARK,
     PORT_BELL,
@@ -47,7 +48,8 @@ from cluster.lanes.layout import (
 from cluster.lanes.ring import BAD, NONE, look, publish, release, reserve
 
 # What a call answers beside the codes of an answer, which are not negative.
-REFUSED, CORRUPTED, TIMEOUT, WAITING = -1, -2, -3, -4
+REFUSED, CORRUPTED, WAITING = -1, -2, -4
+REFUSED_BY_AGENT = -1000
 
 # A caller's own memory, int64 (HAND,): not shared, so nobody else can spoil it.
 AT, SLOTS, SIZE, STRATEGY, SEQUENCE, WANTED, COUNT, SERVICE_NS = range(8)
@@ -157,13 +159,20 @@ def ask(
     payload: np.ndarray,
     answer: np.ndarray,
 ) -> int:
-    """:func:`send`, then :func:`receive`; ``WAITING`` after ``slice_ns``, so that the caller can look around."""
+    """:func:`send`, then :func:`receive`: how many numbers the answer has, or less than none where there is none.
+
+    ``WAITING`` after ``slice_ns``, so that the caller can look around; ``REFUSED_BY_AGENT`` less the code of an answer
+    that is an error.
+    """
     now = now_ns(hand[SCRATCH : SCRATCH + 2])
     sent = send(words, numbers, hand, code, snapshot, now + patience_ns, payload)
     if sent < 0:
-        return sent
+        return int(sent)
     hand[WANTED] = sent  # whatever was asked before and not received is not the answer to this
-    return receive(words, numbers, hand, answer, now + min(patience_ns, slice_ns))
+    found = receive(words, numbers, hand, answer, now + min(patience_ns, slice_ns))
+    if found == OK:
+        return int(hand[COUNT])
+    return int(found if found < 0 else REFUSED_BY_AGENT - found)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -231,3 +240,16 @@ def _make_room(words: np.ndarray, hand: np.ndarray) -> None:
         fence()
         if load_acquire(words, PORT_SLEEPING) != 0:
             ring(words, PORT_BELL)
+
+
+def settle() -> None:
+    """Compile for the types that lanes are used with, and for no others: those are a caller's errors."""
+    if ask.signatures:
+        return
+    words, numbers = int64[::1], float64[::1]
+    for payload in (numbers, types.Array(float64, 1, "C", readonly=True)):
+        ask.compile((words, numbers, words, int64, int64, int64, int64, payload, numbers))
+        send.compile((words, numbers, words, int64, int64, int64, payload))
+    receive.compile((words, numbers, words, numbers, int64))
+    for compiled in (ask, send, receive):
+        compiled.disable_compile()

@@ -54,6 +54,7 @@ from cluster.lanes.peer import Peer
 from cluster.lanes.port import LaneAddress
 
 LONGEST_S = 1e6
+NO_VECTOR = ("a payload that is no contiguous float64 vector", "Convert it with np.ascontiguousarray")
 SLICE_NS = 20_000_000  # how long a caller waits before it looks whether the agent still lives
 
 ANSWERS: dict[int, tuple[type[SwarmError], str, str]] = {
@@ -90,6 +91,7 @@ class Lane:
     """
 
     def __init__(self, address: LaneAddress, strategy: str = "park") -> None:
+        calls.settle()
         self.address = address
         port = address.port
         try:
@@ -106,7 +108,10 @@ class Lane:
         except BaseException:
             self._agent.close()
             raise
-        self._answer = np.empty(self.geometry.payload_words)
+        self.room = self.geometry.payload_words
+        """Numbers that one message carries."""
+        self._arrays = self._memory.words, self._memory.numbers, self._hand
+        self._answer = np.empty(self.room)
         self._lock = threading.Lock()
         self._closed = False
 
@@ -146,30 +151,36 @@ class Lane:
         """
         patience_ns = _nanoseconds(patience_s)
         with self._lock:
-            self._checked(payload)
-            memory = self._memory
-            code = calls.ask(
-                memory.words,
-                memory.numbers,
-                self._hand,
-                operation,
-                snapshot,
-                patience_ns,
-                SLICE_NS,
-                payload,
-                self._answer,
-            )
-            if code != OK:
+            if self._closed:
+                raise LaneLost("this lane has been closed", AGAIN)
+            words, numbers, hand = self._arrays
+            try:
+                if len(payload) > self.room:
+                    self._oversized(payload)
+                count = calls.ask(
+                    words, numbers, hand, operation, snapshot, patience_ns, SLICE_NS, payload, self._answer
+                )
+            except TypeError:
+                raise InvalidRequest(*NO_VECTOR) from None
+            if count < 0:
+                code = calls.REFUSED_BY_AGENT - count if count <= calls.REFUSED_BY_AGENT else count
                 self._settle(code, time.monotonic_ns() + patience_ns - SLICE_NS)
-            return self._answer[: self._hand[calls.COUNT]].copy()
+                count = int(hand[calls.COUNT])
+            return self._answer[:count].copy()
 
     def send(self, operation: int, payload: np.ndarray, *, patience_s: float = 1.0, snapshot: int = 0) -> None:
         """First half of :meth:`ask`: many lanes can be sent to before one of them is waited for."""
+        give_up_ns = time.monotonic_ns() + _nanoseconds(patience_s)
         with self._lock:
-            self._checked(payload)
-            memory = self._memory
-            give_up_ns = time.monotonic_ns() + _nanoseconds(patience_s)
-            code = calls.send(memory.words, memory.numbers, self._hand, operation, snapshot, give_up_ns, payload)
+            if self._closed:
+                raise LaneLost("this lane has been closed", AGAIN)
+            words, numbers, hand = self._arrays
+            try:
+                if len(payload) > self.room:
+                    self._oversized(payload)
+                code = calls.send(words, numbers, hand, operation, snapshot, give_up_ns, payload)
+            except TypeError:
+                raise InvalidRequest(*NO_VECTOR) from None
             if code < 0:
                 self._refused(code)
 
@@ -204,18 +215,10 @@ class Lane:
             self._agent.close()
             self._memory.close()
 
-    def _checked(self, payload: np.ndarray) -> None:
-        if self._closed:
-            raise LaneLost("this lane has been closed", AGAIN)
-        sound = isinstance(payload, np.ndarray) and payload.dtype == np.float64 and payload.ndim == 1
-        if not sound or not payload.flags.c_contiguous:
-            raise InvalidRequest(
-                "a payload that is no contiguous float64 vector", "Convert it with np.ascontiguousarray"
-            )
-        if payload.size > self._answer.size:
-            raise InvalidRequest(
-                f"a payload of {payload.size} numbers; a slot holds {self._answer.size}", "Send a reference instead"
-            )
+    def _oversized(self, payload: np.ndarray) -> NoReturn:
+        raise InvalidRequest(
+            f"a payload of {len(payload)} numbers; a slot holds {self.room}", "Send a reference instead"
+        )
 
     def _settle(self, code: int, give_up_ns: int) -> None:
         """Wait on, while the agent lives, until there is an answer that is none of the errors."""

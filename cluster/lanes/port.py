@@ -147,6 +147,7 @@ class Port:
         self._hand[serving.SLOTS], self._hand[serving.SIZE] = slots, slot_words
         self._hand[serving.LANE_WORDS] = self.geometry.lane_words
         self._hand[serving.STRATEGY] = which
+        self._hand[serving.HOT] = -1
         self._callers: dict[int, Peer] = {}
         self._broken: set[int] = set()
         self._lock = threading.Lock()
@@ -330,6 +331,7 @@ class Port:
             for lane in sorted(self._callers)
             if lane not in self._broken and words[self.geometry.lane_at(lane) + LANE_STATE] == OPEN
         ]
+        self._hand[serving.HOT] = -1
         self._active[1 : 1 + len(lanes)] = lanes
         self._active[0] = len(lanes)
 

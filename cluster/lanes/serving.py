@@ -56,8 +56,12 @@ from cluster.lanes.layout import (
 from cluster.lanes.ring import BAD, NONE, look, publish, release, reserve
 
 # The loop's own memory, int64 (HAND,).
-SLOTS, SIZE, LANE_WORDS, STRATEGY, CURSOR, LANE, SLOT, REPLY, COUNT, STARTED_NS, SNAPSHOT, SCRATCH = range(12)
-HAND = 14
+SLOTS, SIZE, LANE_WORDS, STRATEGY, CURSOR, LANE, SLOT, REPLY, COUNT, STARTED_NS, SNAPSHOT, HOT, TURN, SCRATCH = range(
+    14
+)
+HAND = 16
+
+HOT_EVERY = 4  # looks, of which one is at the lane that asked last
 
 # What the loop keeps of every lane, int64 (lanes, 4): its side of the requests, then of the answers.
 OWN = 4
@@ -68,43 +72,34 @@ def next_request(words: np.ndarray, active: np.ndarray, own: np.ndarray, hand: n
     """First word of the next question's slot; ``NONE`` when the loop's thread is wanted, ``BAD`` with a broken lane.
 
     ``active`` holds how many lanes are open, then which. ``hand[LANE]``, ``hand[COUNT]`` and ``hand[REPLY]`` say whose
-    question it is, how many numbers it has and where the answer goes. Lanes are taken in turn. A question that comes
+    question it is, how many numbers it has and where the answer goes. Lanes are taken in turn, and between them, every
+    few looks, the one that asked last: many idle lanes then cost a busy one nothing. A question that comes
     too late, is about another snapshot than ``hand[SNAPSHOT]`` or claims more than a slot holds is answered here.
     """
-    slots, size = hand[SLOTS], hand[SIZE]
     looks = 0
     while True:
         if load_acquire(words, PORT_CONTROL) != 0:
             return NONE
         open_lanes = active[0]
         for _ in range(open_lanes):
-            hand[CURSOR] = hand[CURSOR] + 1 if hand[CURSOR] + 1 < open_lanes else 0
-            lane = active[1 + hand[CURSOR]]
-            at = PAGE + lane * hand[LANE_WORDS]
-            mine = own[lane]
-            slot = look(words, at + REQUEST_TAIL, at + PAGE, slots, size, mine[:2])
+            hand[TURN] += 1
+            if hand[TURN] % HOT_EVERY == 0 and hand[HOT] >= 0:
+                lane = hand[HOT]
+            else:
+                hand[CURSOR] = hand[CURSOR] + 1 if hand[CURSOR] + 1 < open_lanes else 0
+                lane = active[1 + hand[CURSOR]]
+            slot = _question(words, own, hand, lane)
             if slot == NONE:
                 continue
-            hand[LANE] = lane
             if slot == BAD:
                 words[PORT_COUNTERS + CORRUPT] += 1
                 return BAD
-            reply = reserve(words, at + ANSWER_HEAD, at + PAGE + slots * size, slots, size, mine[2:])
-            if reply == BAD:
-                words[PORT_COUNTERS + CORRUPT] += 1
-                return BAD
-            if reply == NONE:
-                words[PORT_COUNTERS + STARVED] += 1
-                continue
             looks = 0
-            hand[SLOT], hand[REPLY] = slot, reply
-            hand[COUNT] = words[slot + SLOT_COUNT]
-            hand[STARTED_NS] = now_ns(hand[SCRATCH:])
+            hand[HOT] = lane
             code = _refusal(words, hand, slot)
-            if code != OK:
-                finish(words, own, hand, code, 0)
-                continue
-            return slot
+            if code == OK:
+                return slot
+            finish(words, own, hand, code, 0)
         looks += 1
         if hand[STRATEGY] == SPIN or looks < SPINS_BEFORE_SLEEP:
             pause()
@@ -112,6 +107,30 @@ def next_request(words: np.ndarray, active: np.ndarray, own: np.ndarray, hand: n
             _sleep(words, active, own, hand)
         else:
             give_way()
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _question(words: np.ndarray, own: np.ndarray, hand: np.ndarray, lane: int) -> int:
+    """First word of a lane's next question, if there is one and room for its answer."""
+    slots, size = hand[SLOTS], hand[SIZE]
+    at = PAGE + lane * hand[LANE_WORDS]
+    mine = own[lane]
+    slot = look(words, at + REQUEST_TAIL, at + PAGE, slots, size, mine[:2])
+    if slot == NONE:
+        return NONE
+    hand[LANE] = lane
+    reply = NONE
+    if slot != BAD:
+        reply = reserve(words, at + ANSWER_HEAD, at + PAGE + slots * size, slots, size, mine[2:])
+    if slot == BAD or reply == BAD:
+        return BAD
+    if reply == NONE:
+        words[PORT_COUNTERS + STARVED] += 1
+        return NONE
+    hand[SLOT], hand[REPLY] = slot, reply
+    hand[COUNT] = words[slot + SLOT_COUNT]
+    hand[STARTED_NS] = now_ns(hand[SCRATCH:])
+    return int(slot)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

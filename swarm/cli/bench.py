@@ -66,6 +66,18 @@ def kernels(
 
 
 @app.command()
+def lanes(
+    context: typer.Context,
+    flow: Annotated[int, typer.Option(min=1, help="Messages before the last measurement.")] = 10_000_000,
+    as_json: Json = False,
+) -> None:
+    """Time a question over shared memory beside iceoryx2 and a Ray call, fresh and after millions of messages."""
+    from swarm.bench import lanes as bench
+
+    _run(context.obj, "lanes", lambda progress: bench.run(progress, flow=flow), as_json=as_json)
+
+
+@app.command()
 def discrete(context: typer.Context, as_json: Json = False) -> None:
     """Time annealing and its simulated quantum kin beside enumeration, tabu search and a quadratic program."""
     from swarm.bench import discrete as bench
