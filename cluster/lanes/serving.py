@@ -119,10 +119,10 @@ def _question(words: np.ndarray, own: np.ndarray, hand: np.ndarray, lane: int) -
     if slot == NONE:
         return NONE
     hand[LANE] = lane
-    reply = NONE
-    if slot != BAD:
-        reply = reserve(words, at + ANSWER_HEAD, at + PAGE + slots * size, slots, size, mine[2:])
-    if slot == BAD or reply == BAD:
+    if slot == BAD:
+        return BAD
+    reply = reserve(words, at + ANSWER_HEAD, at + PAGE + slots * size, slots, size, mine[2:])
+    if reply == BAD:
         return BAD
     if reply == NONE:
         words[PORT_COUNTERS + STARVED] += 1
