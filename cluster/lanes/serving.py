@@ -56,9 +56,8 @@ from cluster.lanes.layout import (
 from cluster.lanes.ring import BAD, NONE, look, publish, release, reserve
 
 # The loop's own memory, int64 (HAND,).
-SLOTS, SIZE, LANE_WORDS, STRATEGY, CURSOR, LANE, SLOT, REPLY, COUNT, STARTED_NS, SNAPSHOT, HOT, TURN, SCRATCH = range(
-    14
-)
+SLOTS, SIZE, LANE_WORDS, STRATEGY, SNAPSHOT, CURSOR, HOT, TURN = range(8)
+LANE, SLOT, REPLY, COUNT, STARTED_NS, SCRATCH = range(8, 14)
 HAND = 16
 
 HOT_EVERY = 4  # looks, of which one is at the lane that asked last

@@ -78,6 +78,24 @@ def lanes(
 
 
 @app.command()
+def fast(
+    context: typer.Context,
+    rounds: Annotated[int, typer.Option(min=20, help="Questions of every kind.")] = 2000,
+    as_json: Json = False,
+) -> None:
+    """Time five agents asked over lanes, beside Ray calls with the same numbers and the hub."""
+    from swarm.bench import fast as bench
+
+    here: Context = context.obj
+    _run(
+        here,
+        "fast",
+        lambda progress: bench.run(rounds=rounds, settings=here.settings, progress=progress),
+        as_json=as_json,
+    )
+
+
+@app.command()
 def discrete(context: typer.Context, as_json: Json = False) -> None:
     """Time annealing and its simulated quantum kin beside enumeration, tabu search and a quadratic program."""
     from swarm.bench import discrete as bench
