@@ -108,10 +108,21 @@ def _fence_acquire(typing):
     return types.void(), generate
 
 
+@intrinsic
+def _stirred(typing, check, word, salt):
+    """``check + word * salt`` modulo 2**64. Numba's own arithmetic may assume that signed numbers never overflow."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.add(arguments[0], builder.mul(arguments[1], arguments[2]))
+
+    return types.int64(types.int64, types.int64, types.int64), generate
+
+
 load_relaxed: Any = _load_relaxed
 store_relaxed: Any = _store_relaxed
 fence_release: Any = _fence_release
 fence_acquire: Any = _fence_acquire
+stirred: Any = _stirred
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -121,11 +132,11 @@ def publish(words: np.ndarray, hand: np.ndarray, message: np.ndarray) -> None:
     slot = PAGE + (number & (hand[SLOTS] - 1)) * hand[SIZE]
     store_release(words, slot + SLOT_SEQUENCE, 2 * number + 1)
     fence_release()
-    check = number * NUMBER_SALT ^ hand[GENERATION]
+    check = stirred(hand[GENERATION], number, NUMBER_SALT)
     for i in range(hand[PAYLOAD]):
         word = message[i]
         store_relaxed(words, slot + SLOT_HEADER + i, word)
-        check += (word ^ SALT) * (WORD_SALT + 2 * i)
+        check = stirred(check, word ^ SALT, WORD_SALT + 2 * i)
     store_relaxed(words, slot + SLOT_CHECK, check)
     store_release(words, slot + SLOT_SEQUENCE, 2 * number + 2)
     hand[NEXT] = number + 1
@@ -180,11 +191,11 @@ def take(words: np.ndarray, hand: np.ndarray, inbox: np.ndarray) -> int:
         if sequence < whole:
             return NONE
         if sequence == whole:
-            check = number * NUMBER_SALT ^ hand[GENERATION]
+            check = stirred(hand[GENERATION], number, NUMBER_SALT)
             for i in range(payload):
                 word = load_relaxed(words, slot + SLOT_HEADER + i)
                 inbox[i] = word
-                check += (word ^ SALT) * (WORD_SALT + 2 * i)
+                check = stirred(check, word ^ SALT, WORD_SALT + 2 * i)
             stated = load_relaxed(words, slot + SLOT_CHECK)
             fence_acquire()
             sequence = load_acquire(words, slot + SLOT_SEQUENCE)

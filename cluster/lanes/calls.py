@@ -56,7 +56,7 @@ AT, SLOTS, SIZE, STRATEGY, SEQUENCE, WANTED, COUNT, SERVICE_NS = range(8)
 REQUESTS, ANSWERS, SCRATCH = 8, 10, 12  # two words each: own side of a ring, and of the system's calls
 HAND = 14
 
-SPINS_BEFORE_SLEEP = 100  # some microseconds: longer, and on a crowded machine one who waits holds the core of who works
+SPINS_BEFORE_SLEEP = 200  # about ten microseconds: who waits longer on a crowded machine holds the core of who works
 LOOKS_PER_CLOCK = 64
 LONGEST_SLEEP_NS = 20_000_000
 

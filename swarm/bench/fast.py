@@ -1,6 +1,6 @@
 """``swarm bench fast``: five agents of a real swarm over lanes, beside the same questions through Ray and the hub.
 
-The caller is pinned on the first core; the agents live where the machine lets them, parked, as they do by default.
+The caller is held on the first core and the agents on the last; they wait parked, as they do by default.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,9 @@ def run(*, rounds: int, settings: Settings, progress: Callable[[str], None]) -> 
     progress("starting a swarm")
     with SwarmClient.embedded(settings=settings) as client:
         os.sched_setaffinity(0, sorted(before)[:1])
+        for agent in client.health().agents:
+            for task in Path(f"/proc/{agent.pid}/task").iterdir():
+                os.sched_setaffinity(int(task.name), sorted(before)[-1:])
         try:
             return [*_operations(client, rounds, progress), *_desk(client, rounds, progress)]
         finally:
