@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint bench accuracy clean
+.PHONY: demo test lint bench accuracy torture clean
 
 demo: .venv/runtime
 	$(BIN)/swarm demo
@@ -22,6 +22,12 @@ bench: .venv/dev
 	$(BIN)/swarm bench hub
 	$(BIN)/swarm bench kernels
 	$(BIN)/swarm bench discrete
+	$(BIN)/swarm bench lanes
+	$(BIN)/swarm bench fast
+
+# A hundred times the messages that `make test` sends.
+torture: .venv/dev
+	RISKSWARM_TORTURE_MESSAGES=100000000 $(BIN)/python -m pytest --timeout=3600 tests/cluster/lanes/test_torture.py
 
 # About two hours of one core; a run that was stopped goes on where it stopped.
 accuracy: .venv/dev

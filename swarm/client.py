@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import Any, Literal, TypedDict, Unpack
 
 from cluster import runtime, session
-from cluster.errors import InvalidPortfolio, InvalidRequest, Overloaded, SwarmUnavailable
+from cluster.errors import InvalidPortfolio, InvalidRequest, Overloaded, SwarmError, SwarmUnavailable
+from cluster.lanes.port import PortStatus
 from hive.market.snapshot import SnapshotHeader
 from hive.messages.calculation import (
     DEFAULT_CONFIDENCES,
@@ -25,6 +26,7 @@ from hive.messages.calculation import (
     Role,
     Shock,
 )
+from hive.messages.fast import OPERATIONS
 from hive.messages.health import LateAnswer, RolePerformance, SwarmHealth
 from hive.messages.portfolio import Portfolio, resolve
 from hive.reference import Distance, Reference
@@ -308,6 +310,17 @@ class SwarmClient:
         """
         self._refuse_closed()
         return Reference(str(agent), self._namespace, wait=wait, distance=distance)
+
+    def lanes(self, timeout_s: float = 5.0) -> dict[str, PortStatus | None]:
+        """What every agent that can serve lanes has carried over them; None where nobody has asked for one yet."""
+        names = [agent.agent_id for agent in self.health(timeout_s).agents if agent.role in OPERATIONS]
+        found = {}
+        for name in names:
+            try:
+                found[name] = self._wait(runtime.find_actor(name, self._namespace).lanes.remote(), timeout_s)
+            except (SwarmError, runtime.ActorUnreachable):
+                found[name] = None
+        return found
 
     def fast(
         self, portfolio: Portfolio, *, confidence: float = 0.95, wait: str = "park", patience_s: float | None = None

@@ -40,6 +40,7 @@ STREAMED = 5_000_000
 STREAM_RUNS = 5
 FLOW = 10_000_000
 START_S = 60.0
+LOOKS = 100_000  # at a subscriber, before the end is looked for
 GOALS = {"spin": (2.5, 5.0), "park": (60.0, None)}
 NAMESPACE = "bench"
 
@@ -270,8 +271,8 @@ def _iceoryx(cores: list[int]) -> Iterator[Side | None]:
         yield None
         return
     spawning = multiprocessing.get_context("spawn")
-    ready = spawning.Event()
-    process = spawning.Process(target=_answer, args=(cores, ready), daemon=True)
+    ready, done = spawning.Event(), spawning.Event()
+    process = spawning.Process(target=_answer, args=(cores, ready, done), daemon=True)
     process.start()
     payload = Payload()
 
@@ -285,7 +286,7 @@ def _iceoryx(cores: list[int]) -> Iterator[Side | None]:
             raise TimeoutError("the other side did not start")
         yield Side(ask, process.pid or 0)
     finally:
-        process.terminate()
+        done.set()  # killed, it would leave its files in /dev/shm
         process.join()
 
 
@@ -303,11 +304,13 @@ def _ends(sent: str, received: str) -> tuple[Any, Any, Any]:
     return out.publisher_builder().create(), back.subscriber_builder().create(), (node, out, back)
 
 
-def _answer(cores: list[int], ready: Any) -> None:
+def _answer(cores: list[int], ready: Any, done: Any) -> None:
     os.sched_setaffinity(0, cores)
     publisher, subscriber, _keep = _ends("answer", "question")
     ready.set()
-    while True:
+    looks = 0
+    while looks % LOOKS or not done.is_set():
+        looks += 1
         sample = subscriber.receive()
         if sample is not None:
             publisher.send_copy(sample.payload().contents)

@@ -7,7 +7,9 @@ anything else. ``swarm health`` has its own: 0 healthy, 1 degraded, 2 down or un
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -161,6 +163,33 @@ def agents(context: typer.Context, address: Address = None, as_json: Json = Fals
     with context.obj.client(address) as client:
         found, served = client.health(), client.performance()
     emit({"agents": found.agents, "performance": served}, shown(found, served), as_json=as_json)
+
+
+@app.command()
+def top(
+    context: typer.Context,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Watch the lanes: who asks whom, how often, how quickly, and where each agent waits and how. Ctrl-C ends it."""
+    from rich.live import Live
+
+    from swarm.report.swarm import lanes as shown
+
+    with context.obj.client(address) as client:
+        health, ports = client.health(), client.lanes()
+        if once or as_json:
+            emit({"lanes": ports}, shown(health, ports, {}, 0.0), as_json=as_json)
+            return
+        with Live(shown(health, ports, {}, 0.0), auto_refresh=False) as live, contextlib.suppress(KeyboardInterrupt):
+            while True:
+                before = {name: port.counters["served"] for name, port in ports.items() if port is not None}
+                looked = time.monotonic()
+                time.sleep(interval)
+                health, ports = client.health(), client.lanes()
+                live.update(shown(health, ports, before, time.monotonic() - looked), refresh=True)
 
 
 @config.command("show")

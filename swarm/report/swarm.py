@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cluster.lanes.port import PortStatus
 from cluster.topology import format_cpulist
 from hive.market.snapshot import SHORT_ID, QualityReport, SnapshotHeader
 from hive.messages.health import AgentHealth, AgentReport, AgentState, RolePerformance, SwarmHealth, SwarmState
@@ -90,6 +91,55 @@ def agents(swarm: SwarmHealth, performance: Sequence[RolePerformance]) -> Table:
             _milliseconds(line.latency_ms if line and line.ok else None),
         )
     return table
+
+
+def lanes(
+    swarm: SwarmHealth, ports: Mapping[str, PortStatus | None], before: Mapping[str, int], span_s: float
+) -> RenderableType:
+    """One line an agent that serves lanes, and one below it for every caller.
+
+    ``before`` holds what each agent had served ``span_s`` ago, for the rates.
+    """
+    table = _table(
+        "agent", "wait", "cores", "served", "a second", "p50 us", "p99 us", "p99.9 us", "queue", "late", "refused"
+    )
+    for agent in swarm.agents:
+        port = ports.get(agent.agent_id)
+        if agent.agent_id not in ports:
+            continue
+        if port is None:
+            table.add_row(agent.agent_id, Text("nobody has asked for a lane yet", style="dim"), _seat(agent.report))
+            continue
+        served = port.counters["served"]
+        rate = (served - before[agent.agent_id]) / span_s if agent.agent_id in before and span_s > 0 else None
+        table.add_row(
+            agent.agent_id,
+            port.strategy,
+            _seat(agent.report),
+            str(served),
+            "" if rate is None else f"{rate:,.0f}",
+            *(_microseconds(value) for value in port.service_ns),
+            str(sum(max(0, lane.waiting) for lane in port.lanes)),
+            str(port.counters["late"]),
+            str(port.counters["refused"] + port.counters["failed"]),
+        )
+        for lane in port.lanes:
+            table.add_row(
+                Text(f"  lane {lane.lane}, process {lane.pid}", style="dim"),
+                "",
+                "",
+                str(lane.counters["answered"]),
+                "",
+                *(_microseconds(value) for value in lane.round_trip_ns),
+                str(max(0, lane.waiting)),
+                str(lane.counters["timed_out"]),
+                str(lane.counters["full"]),
+            )
+    return table
+
+
+def _microseconds(nanoseconds: float | None) -> str:
+    return "" if nanoseconds is None else f"{nanoseconds / 1e3:.2f}"
 
 
 def _seat(report: AgentReport | None) -> str:

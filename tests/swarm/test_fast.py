@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import time
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from cluster.errors import InvalidPortfolio, InvalidRequest, SwarmError, SwarmUnavailable, UnknownSnapshot
 from hive.market.settings import MarketSettings
@@ -16,6 +18,7 @@ from hive.messages.calculation import Role
 from hive.messages.fast import OPERATIONS
 from hive.reference import Distance, Reference, here
 from swarm import Portfolio, SwarmClient
+from swarm.report.swarm import lanes as shown
 from swarm.settings import Settings
 from tests.actors.test_every_method import AGENTS
 from tests.conftest import agent, eventually, stopped
@@ -130,3 +133,26 @@ def test_an_agent_that_stands_still_costs_the_patience_and_no_more(healthy: Swar
 def test_a_reference_to_nobody_says_so_in_time(client: SwarmClient) -> None:
     with pytest.raises((SwarmUnavailable, SwarmError)):
         client.reference("nobody").ask(1, np.ones(1), patience_s=0.3)
+
+
+def test_what_the_lanes_carried_is_shown(client: SwarmClient, book: Portfolio) -> None:
+    with client.fast(book) as desk:
+        before = {name: port.counters["served"] for name, port in client.lanes().items() if port is not None}
+        for _ in range(10):
+            assert desk.calculate().complete
+        health, ports = client.health(), client.lanes()
+    assert set(ports) == set(OPERATIONS)
+    for name, port in ports.items():
+        assert port is not None
+        assert port.counters["served"] >= before.get(name, 0) + 10
+        assert port.service_ns[0] > 0
+        (mine,) = [lane for lane in port.lanes if lane.pid == os.getpid() and lane.counters["answered"] == 10]
+        assert mine.round_trip_ns[0] >= port.service_ns[0] * 0.5
+        assert mine.waiting == 0
+    console = Console(file=io.StringIO(), width=200)
+    console.print(shown(health, ports, before, 1.0))
+    words = console.file.getvalue()
+    assert all(name in words for name in ports)
+    assert "park" in words
+    seats = {found.agent_id: found.report for found in health.agents if found.agent_id in ports}
+    assert all(set(report.cores) <= os.sched_getaffinity(0) and report.seat_notes for report in seats.values())
