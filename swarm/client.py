@@ -14,8 +14,9 @@ from types import TracebackType
 from typing import Any, Literal, TypedDict, Unpack
 
 from cluster import runtime, session
-from cluster.errors import InvalidPortfolio, InvalidRequest, Overloaded, SwarmError, SwarmUnavailable
+from cluster.errors import InvalidRequest, Overloaded, SwarmError, SwarmUnavailable
 from cluster.lanes.port import PortStatus
+from hive.desk import COMMON, FastDesk, FastResult
 from hive.market.snapshot import SnapshotHeader
 from hive.messages.calculation import (
     DEFAULT_CONFIDENCES,
@@ -30,7 +31,6 @@ from hive.messages.fast import OPERATIONS
 from hive.messages.health import LateAnswer, RolePerformance, SwarmHealth
 from hive.messages.portfolio import Portfolio, resolve
 from hive.reference import Distance, Reference
-from swarm.fast import COMMON, FastDesk
 from swarm.settings import Settings, load, swarm_home
 
 Deadline = float | datetime.timedelta | datetime.datetime
@@ -322,6 +322,17 @@ class SwarmClient:
                 found[name] = None
         return found
 
+    def calculate_fast(self, portfolio: Portfolio, *, confidence: float = 0.95, timeout_s: float = 10.0) -> FastResult:
+        """What :meth:`fast` gives, asked of the hub, which has the lanes: one Ray call, from any machine.
+
+        Raises
+        ------
+        InvalidPortfolio, Overloaded
+            As :meth:`fast` and :meth:`calculate` say.
+        """
+        result: FastResult = self._wait(self._find_hub().calculate_fast.remote(portfolio, confidence), timeout_s)
+        return result
+
     def fast(
         self, portfolio: Portfolio, *, confidence: float = 0.95, wait: str = "park", patience_s: float | None = None
     ) -> FastDesk:
@@ -341,10 +352,6 @@ class SwarmClient:
             last_prices=header.last_prices,
             average_volumes=header.average_volumes,
         )
-        if any(book.exchange) or book.gammas.any():
-            raise InvalidPortfolio(
-                "fast answers are linear and of one currency", "Use `calculate` for gamma and foreign positions"
-            )
         patience = self._settings.lanes.patience_s if patience_s is None else patience_s
         return FastDesk({role: self.reference(role, wait=wait) for role in COMMON}, book, confidence, patience)
 

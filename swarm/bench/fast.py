@@ -105,6 +105,7 @@ def _desk(client: SwarmClient, rounds: int, progress: Callable[[str], None]) -> 
         sides: dict[str, Callable[[], Any]] = {
             "five agents at once over lanes": desk.answers,
             "the same numbers by five Ray calls": through_ray,
+            "five agents at once over the hub's lanes, one Ray call": lambda: client.calculate_fast(book),
             "COMPREHENSIVE through the hub, with every interval": lambda: client.calculate(book),
         }
         times: dict[str, list[float]] = {name: [] for name in sides}

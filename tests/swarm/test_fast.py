@@ -94,6 +94,19 @@ def test_a_desk_says_what_a_calculation_says(client: SwarmClient, book: Portfoli
     assert sum(fast.risk_parity.values()) == pytest.approx(1)
 
 
+def test_the_hub_gives_what_a_desk_gives(client: SwarmClient, book: Portfolio) -> None:
+    through_hub = client.calculate_fast(book, confidence=0.99)
+    with client.fast(book, confidence=0.99) as desk:
+        mine = desk.calculate()
+    assert through_hub.complete, through_hub.missing
+    for name in ("snapshot_id", "var", "cvar", "components", "scenarios", "volatility", "liquidity_cost"):
+        assert getattr(through_hub, name) == getattr(mine, name)
+    equal = Portfolio.equal_weights(client.snapshot().symbols, value=1e6)
+    assert client.calculate_fast(equal).var == pytest.approx(0.017451735440, rel=1e-9)
+    with pytest.raises(InvalidPortfolio):
+        client.calculate_fast(Portfolio.from_weights({"NONE": 1.0}))
+
+
 def test_what_numbers_cannot_say_is_refused(client: SwarmClient) -> None:
     convex = Portfolio.from_dict({"positions": [{"symbol": "AAPL", "weight": 1.0, "gamma": 4.0}]})
     with pytest.raises(InvalidPortfolio, match="linear"):

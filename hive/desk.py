@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 
-from cluster.errors import SwarmError
+from cluster.errors import InvalidPortfolio, SwarmError
 from cluster.lanes.lane import Lane
 from hive.messages.calculation import Role
+from hive.messages.codec import message
 from hive.messages.fast import OPERATIONS, FastFacts
 from hive.messages.portfolio import Book
 from hive.reference import Distance, Reference
@@ -19,7 +20,7 @@ from hive.reference import Distance, Reference
 COMMON = (Role.VALUE_AT_RISK, Role.STRESS, Role.CORRELATION, Role.LIQUIDITY, Role.PORTFOLIO)
 
 
-@dataclass(frozen=True)
+@message
 class FastResult:
     """What five agents say of one book in numbers; losses are positive fractions of value, over one day.
 
@@ -57,24 +58,54 @@ class FastResult:
 
 
 class FastDesk:
-    """Five agents asked about one book. Made by :meth:`swarm.client.SwarmClient.fast`; one thread at a time.
+    """Five agents asked about one book at a time, over lanes where there are any; one thread at a time.
 
-    Lanes are opened with the desk. When the market moves on to another snapshot, answers to the old one are missing:
-    call :meth:`refresh`.
+    Lanes are opened when first needed. When the market moves on to another snapshot, answers to the old one are
+    missing: call :meth:`refresh`.
+
+    Raises
+    ------
+    InvalidPortfolio
+        The book holds what numbers alone do not say: foreign currencies or convexity.
     """
 
     def __init__(self, references: Mapping[Role, Reference], book: Book, confidence: float, patience_s: float) -> None:
-        self._references, self._book = dict(references), book
-        self.confidence, self.patience_s = confidence, patience_s
-        self.refresh()
+        self._references = dict(references)
+        self.patience_s = patience_s
+        self._facts: dict[Role, FastFacts] = {}
+        self.take(book, confidence)
+
+    @property
+    def snapshot_id(self) -> str:
+        """Snapshot that the next answers are about."""
+        return self._facts[Role.VALUE_AT_RISK].snapshot_id
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Of the snapshot, in the order of every vector."""
+        return self._facts[Role.VALUE_AT_RISK].symbols
 
     def refresh(self) -> None:
         """Take up the agents' current snapshot."""
-        self._facts: dict[Role, FastFacts] = {
-            role: reference.facts(fresh=True) for role, reference in self._references.items()
-        }
-        self.symbols = self._facts[Role.VALUE_AT_RISK].symbols
-        book, columns = self._book, {symbol: place for place, symbol in enumerate(self.symbols)}
+        self._learn()
+        self.take(self._book, self.confidence)
+
+    def _learn(self) -> None:
+        self._facts = {role: reference.facts(fresh=True) for role, reference in self._references.items()}
+
+    def take(self, book: Book, confidence: float, snapshot_id: str = "") -> None:
+        """Ask about this book from now on, on ``snapshot_id`` where the agents have it already."""
+        if any(book.exchange) or book.gammas.any():
+            raise InvalidPortfolio(
+                "fast answers are linear and of one currency", "Use `calculate` for gamma and foreign positions"
+            )
+        if not self._facts or snapshot_id not in ("", self.snapshot_id):
+            self._learn()
+        columns = {symbol: place for place, symbol in enumerate(self.symbols)}
+        stranger = next((symbol for symbol in book.symbols if symbol not in columns), None)
+        if stranger is not None:
+            raise InvalidPortfolio(f"the agents' snapshot has no {stranger}", "Ask again: they may still be preparing")
+        self._book, self.confidence = book, confidence
         places = [columns[symbol] for symbol in book.symbols]
         n, value = len(self.symbols), book.value or 1.0
         weights = np.zeros(n)
@@ -86,7 +117,7 @@ class FastDesk:
         self._questions: dict[Role, tuple[int, np.ndarray]] = {
             role: (OPERATIONS[role][operation], numbers)
             for role, operation, numbers in (
-                (Role.VALUE_AT_RISK, "historical_components", np.concatenate([[self.confidence], weights])),
+                (Role.VALUE_AT_RISK, "historical_components", np.concatenate([[confidence], weights])),
                 (Role.STRESS, "scenarios", weights),
                 (Role.CORRELATION, "book", weights),
                 (Role.LIQUIDITY, "book", np.concatenate([[value], market.ravel()])),
@@ -100,8 +131,7 @@ class FastDesk:
         parts: dict[str, Any] = {}
         for role, answer in answers.items():
             parts |= getattr(self, f"_{role.value}")(answer)
-        snapshot_id = self._facts[Role.VALUE_AT_RISK].snapshot_id
-        return FastResult(snapshot_id, self.confidence, elapsed_ns, missing=missing, **parts)
+        return FastResult(self.snapshot_id, self.confidence, elapsed_ns, missing=missing, **parts)
 
     def answers(self) -> tuple[dict[Role, np.ndarray], dict[Role, str], int]:
         """(numbers by agent, why others have none, nanoseconds taken): :meth:`calculate` without the words.
