@@ -1,4 +1,4 @@
-"""Compile every kernel of the risk rooms once and keep the machine code: ``python -m actors.risk.warm``.
+"""Compile every kernel of the lanes and the risk rooms once and keep the machine code: ``python -m actors.risk.warm``.
 
 Run at installation, so that no agent and no test pays for a compiler. Numba keeps the code beside the sources, for this
 CPU. It compiles a changed source anew, but not the callers of a kernel that changed in another file: so what was kept
@@ -16,6 +16,8 @@ from pathlib import Path
 from types import ModuleType
 
 import actors.risk
+import cluster.lanes
+from cluster.lanes.warm import warm as warm_lanes
 
 
 def kernel_modules() -> Iterator[ModuleType]:
@@ -27,9 +29,12 @@ def kernel_modules() -> Iterator[ModuleType]:
 
 def warm() -> dict[str, float]:
     """Throw away what was kept and call every kernel once; returns the seconds that each module took."""
-    for kept in Path(actors.risk.__file__).parent.rglob("*.nb[ic]"):
-        kept.unlink(missing_ok=True)
-    taken = {}
+    for package in (actors, cluster.lanes):
+        for kept in Path(package.__path__[0]).rglob("*.nb[ic]"):
+            kept.unlink(missing_ok=True)
+    started = time.perf_counter()
+    warm_lanes()
+    taken = {cluster.lanes.__name__: time.perf_counter() - started}
     for module in kernel_modules():
         started = time.perf_counter()
         module.warm()

@@ -174,6 +174,7 @@ class Listener:
         self._numbers = np.empty(MOST_AT_A_TIME, np.int64)
         self._told = 0
         self._looked_ns = 0
+        self._dead = False
         self._lock = threading.Lock()
         self._closed = False
 
@@ -258,13 +259,11 @@ class Listener:
 
     def _gone(self) -> bool:
         """Whether the writer is gone. Its process is looked for at most once a slice: that is a system call."""
-        if int(self.words[kernels.RING_GENERATION]) != self.address.generation:
-            return True
         now = time.monotonic_ns()
-        if now - self._looked_ns < SLICE_NS:
-            return False
-        self._looked_ns = now
-        return not self._writer.alive()
+        if not self._dead and now - self._looked_ns >= SLICE_NS:
+            self._looked_ns = now
+            self._dead = not self._writer.alive()
+        return self._dead or int(self.words[kernels.RING_GENERATION]) != self.address.generation
 
     def _introduced(self, strategy: int, oldest: bool) -> np.ndarray:
         """The reader's own memory, from a header that says what it must."""

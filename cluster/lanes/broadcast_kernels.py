@@ -1,4 +1,4 @@
-# mypy: disable-error-code="import-untyped, no-untyped-call, no-untyped-def"
+# mypy: disable-error-code="import-untyped, no-untyped-call, no-untyped-def, call-overload, untyped-decorator"
 """A broadcast ring, compiled: one writer that never waits, and readers that it never looks at.
 
 ``words`` is the shared memory as int64: a header page, then slots of a sequence word, a checksum and the message.
@@ -15,6 +15,8 @@ had come. None of this costs an instruction of its own on x86.
 Nothing here believes the shared memory. A message counts when its checksum, over its words, its number and the ring's
 generation, is right: whatever else is scribbled there, a reader gets what was written at that number, or ``BAD``.
 Numbers go up to ``MOST_MESSAGES``: at one a nanosecond, a century.
+
+Nothing here allocates, so Numba's reference counting is off (``_nrt=False``): it made a message cost six times as much.
 """
 
 from __future__ import annotations
@@ -63,7 +65,8 @@ WRITER_HAND = 8
 # What a reader keeps, int64 (READER_HAND,), beside slots, size, payload and generation at the same places.
 CURSOR = 0  # number of the message it wants next
 STRATEGY, MISSED, STREAK, SCRATCH = 5, 6, 7, 8  # messages missed since it began; messages since a look at the clock
-READER_HAND = 10
+LEAD = 10  # messages that it leaves a writer who overtakes it again, above the oldest
+READER_HAND = 12
 
 TAKEN, WANTED = 0, -3  # beside NONE and BAD
 
@@ -125,7 +128,7 @@ fence_acquire: Any = _fence_acquire
 stirred: Any = _stirred
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def publish(words: np.ndarray, hand: np.ndarray, message: np.ndarray) -> None:
     """Write one message, int64 of shape (payload,); sleepers stay asleep until :func:`wake`."""
     number = hand[NEXT]
@@ -143,7 +146,7 @@ def publish(words: np.ndarray, hand: np.ndarray, message: np.ndarray) -> None:
     store_release(words, RING_TAIL, number + 1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def wake(words: np.ndarray) -> None:
     """Wake readers that sleep, or are about to.
 
@@ -153,19 +156,19 @@ def wake(words: np.ndarray) -> None:
     fence()
     sleepers = load_acquire(words, RING_SLEEPERS)
     if sleepers != 0:
-        add(words, RING_SLEEPERS, -sleepers)
+        add(words, RING_SLEEPERS, stirred(0, sleepers, -1))
         add(words, RING_BELL, 1)
         futex_wake(words, RING_BELL)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def announce(words: np.ndarray, hand: np.ndarray, message: np.ndarray) -> None:
     """:func:`publish`, then :func:`wake`."""
     publish(words, hand, message)
     wake(words)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def publish_all(words: np.ndarray, hand: np.ndarray, messages: np.ndarray) -> None:
     """Write messages, int64 of shape (n, payload), and wake sleepers once."""
     for i in range(messages.shape[0]):
@@ -173,22 +176,23 @@ def publish_all(words: np.ndarray, hand: np.ndarray, messages: np.ndarray) -> No
     wake(words)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def take(words: np.ndarray, hand: np.ndarray, inbox: np.ndarray) -> int:
     """Copy the next message to ``inbox``, int64 of shape (at least payload,).
 
     ``NONE`` where it is not written yet, ``BAD`` where the memory cannot be believed. A reader that was overtaken goes
-    on with the oldest message that is whole; how many it missed is added to ``hand[MISSED]``. Overtaken again while it
-    tries, it leaves the writer a lead that doubles, so it gets away however fast the writer is.
+    on with the oldest message that is whole; how many it missed is added to ``hand[MISSED]``. Overtaken again before it
+    has caught up, it leaves the writer a lead that doubles: else one that is slower than the writer would fight for
+    ever for the very lines that are being written, and get almost nothing.
     """
     slots, size, payload = hand[SLOTS], hand[SIZE], hand[PAYLOAD]
-    lead = 0
     while True:
         number = hand[CURSOR]
         slot = PAGE + (number & (slots - 1)) * size
         whole = 2 * number + 2
         sequence = load_acquire(words, slot + SLOT_SEQUENCE)
         if sequence < whole:
+            hand[LEAD] = 0
             return NONE
         if sequence == whole:
             check = stirred(hand[GENERATION], number, NUMBER_SALT)
@@ -207,13 +211,13 @@ def take(words: np.ndarray, hand: np.ndarray, inbox: np.ndarray) -> int:
         tail = load_acquire(words, RING_TAIL)
         if sequence < whole or tail > MOST_MESSAGES or tail < number + slots:
             return BAD
-        further = tail - slots + lead
+        further = max(tail - slots + hand[LEAD], number + 1)
         hand[MISSED] += further - number
         hand[CURSOR] = further
-        lead = min(2 * lead + 1, slots - 1)
+        hand[LEAD] = min(2 * hand[LEAD] + 1, slots - 1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def astray(words: np.ndarray, hand: np.ndarray) -> bool:
     """Whether a reader that finds nothing would wait for ever: the tail says that its message is written, the slot not.
 
@@ -227,7 +231,7 @@ def astray(words: np.ndarray, hand: np.ndarray) -> bool:
     return bool(tail > number and load_acquire(words, slot + SLOT_SEQUENCE) < 2 * number + 2)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def hear(words: np.ndarray, hand: np.ndarray, inbox: np.ndarray, control: np.ndarray, until_ns: int) -> int:
     """:func:`take`, waiting by the reader's strategy; ``NONE`` where the time is up, ``WANTED`` where the thread is.
 
@@ -265,7 +269,7 @@ def hear(words: np.ndarray, hand: np.ndarray, inbox: np.ndarray, control: np.nda
             give_way()
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def sleep(words: np.ndarray, hand: np.ndarray, until_ns: int) -> None:
     """Sleep at the ring's bell, unless the message came between announcing it and looking again."""
     seen = load_acquire(words, RING_BELL)
@@ -279,7 +283,7 @@ def sleep(words: np.ndarray, hand: np.ndarray, until_ns: int) -> None:
             futex_wait(words, RING_BELL, seen & 0xFFFFFFFF, min(left, LONGEST_SLEEP_NS), hand[SCRATCH : SCRATCH + 2])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def drain(
     words: np.ndarray,
     hand: np.ndarray,

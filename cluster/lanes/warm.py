@@ -6,13 +6,15 @@ import threading
 
 import numpy as np
 
+from cluster.lanes import broadcast_kernels
 from cluster.lanes.echo import echo
 from cluster.lanes.lane import Lane
 from cluster.lanes.port import Port
 
 
 def warm() -> None:
-    """Carry one question through every wait strategy."""
+    """Carry one question through every wait strategy, and one message to a listener."""
+    broadcast_kernels.warm()
     for strategy in ("spin", "yield", "park"):
         port = Port(lanes=1, slots=2, slot_words=16, strategy=strategy)
         serving = threading.Thread(target=port.serve, args=(lambda: echo,), daemon=True)

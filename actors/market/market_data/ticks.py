@@ -1,0 +1,270 @@
+"""Ticks: new prices as they come, from a snapshot's history or made up by seed, told to every agent of the machine.
+
+A tick is three words of a broadcast ring: the symbol's place in the snapshot, its price as a float64, and UTC ns.
+Sources are generators of chunks, int64 of shape (n, 3) in the order of time; they know no clock. :class:`TickWriter`
+keeps time.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from cluster.errors import InvalidMarketData, InvalidRequest
+from cluster.lanes.broadcast import BroadcastAddress, Broadcaster, Listener
+from hive.alerts import ALERT_WORDS
+from hive.market.snapshot import MarketSnapshot
+
+SYMBOL, PRICE, AT_NS = range(3)
+TICK_WORDS = 3
+
+# What a compiled follower keeps of the stream, int64 (MARKS,).
+CROSSED = 0  # limits that are beyond and were told, a bit each
+INCOMPLETE = 1  # 1 once ticks were missed, until a refresh
+TICKS, MISSED, REFUSED, ALERTS, LAST_NS = 2, 3, 4, 5, 6
+MARKS = 8
+INBOX = 4  # words of a follower's inbox: a tick, and one for its kernel
+"""Ticks taken, missed, and refused for a symbol or price that cannot be; alerts raised; time of the last tick."""
+
+CLOSE_NS = 21 * 3600 * 10**9  # 16:00 in New York in winter, after midnight UTC
+DAY_NS = 86_400 * 10**9
+CHUNK_TICKS = 1024
+RELEASE = 0.98  # share of a limit that a figure must come down to before the limit can be crossed again
+SLICE_S = 0.02  # longest stay away from the caller's signals
+
+
+def ticks_of(places: np.ndarray, prices: np.ndarray, at_ns: np.ndarray) -> np.ndarray:
+    """Ticks as a ring carries them, int64 of shape (n, 3).
+
+    Raises
+    ------
+    InvalidMarketData
+        The arrays, each of shape (n,), differ in length.
+    """
+    if not len(places) == len(prices) == len(at_ns):
+        raise InvalidMarketData("places, prices and times differ in length", "Give one of each for every tick")
+    ticks = np.empty((len(places), TICK_WORDS), np.int64)
+    ticks[:, SYMBOL], ticks[:, AT_NS] = places, at_ns
+    ticks[:, PRICE] = np.ascontiguousarray(prices, np.float64).view(np.int64)
+    return ticks
+
+
+def prices_of(ticks: np.ndarray) -> np.ndarray:
+    """Prices of ticks of shape (n, 3), float64 of shape (n,)."""
+    return np.ascontiguousarray(ticks[:, PRICE]).view(np.float64)
+
+
+def replay(snapshot: MarketSnapshot) -> Iterator[np.ndarray]:
+    """Each day's close of every symbol, a chunk a day, at 21:00 UTC of its date.
+
+    Raises
+    ------
+    InvalidMarketData
+        The snapshot holds returns and no prices.
+    """
+    if snapshot.prices is None:
+        raise InvalidMarketData(f"{snapshot.source} holds no prices", "Replay a snapshot of prices")
+    dates = np.concatenate([[np.datetime64(snapshot.base_date, "D")], snapshot.dates.astype("datetime64[D]")])
+    places = np.arange(len(snapshot.symbols))
+    for date, row in zip(dates.astype(np.int64), snapshot.prices, strict=True):
+        yield ticks_of(places, row, np.full(len(places), int(date) * DAY_NS + CLOSE_NS))
+
+
+def burst(
+    prices: np.ndarray, volatilities: np.ndarray, *, rate: float, count: int, seed: int, start_ns: int = 0
+) -> Iterator[np.ndarray]:
+    """``count`` made-up ticks in chunks of ``CHUNK_TICKS``, the same for the same seed, bit for bit.
+
+    Arrivals are Poisson, each of a symbol drawn evenly, whose price has made a geometric Brownian move without drift
+    since its last one.
+
+    Parameters
+    ----------
+    prices, volatilities : ndarray of shape (n,)
+        Positive prices to start from, and daily volatilities, a day being 24 hours.
+    rate : float
+        Ticks of all symbols together per second.
+
+    Raises
+    ------
+    InvalidMarketData
+        Prices or volatilities do not fit or cannot be.
+    InvalidRequest
+        The rate or the count cannot be.
+    """
+    last = np.array(prices, np.float64)
+    deviations = np.array(volatilities, np.float64)
+    if last.ndim != 1 or not last.size or last.shape != deviations.shape:
+        raise InvalidMarketData("prices and volatilities do not fit", "Give one of each for every symbol")
+    if not ((last > 0) & (last < np.inf) & (deviations >= 0) & (deviations < np.inf)).all():
+        raise InvalidMarketData("a price or a volatility cannot be", "Give positive prices and finite volatilities")
+    if not 0 < rate <= 1e9 or count < 0:
+        raise InvalidRequest(f"{count} ticks at {rate!r} a second", "Give a rate above 0, at most 1e9")
+    generator = np.random.Generator(np.random.PCG64(seed))
+    moved_ns, now_ns, left = np.full(last.size, start_ns), start_ns, count
+    while left:
+        size = min(left, CHUNK_TICKS)
+        gaps = np.rint(generator.exponential(1e9 / rate, size)).astype(np.int64)
+        at_ns = now_ns + np.cumsum(gaps)
+        places, draws = generator.integers(last.size, size=size), generator.standard_normal(size)
+        found = np.empty(size)
+        for place in np.unique(places):
+            mine = places == place
+            days = np.diff(at_ns[mine], prepend=moved_ns[place]) / DAY_NS
+            spread = deviations[place] * np.sqrt(days)
+            found[mine] = last[place] * np.exp(np.cumsum(spread * draws[mine] - spread * spread / 2))
+            last[place], moved_ns[place] = found[mine][-1], at_ns[mine][-1]
+        now_ns, left = int(at_ns[-1]), left - size
+        yield ticks_of(places, found, at_ns)
+
+
+class TickWriter:
+    """The one writer of a machine's ticks.
+
+    Parameters
+    ----------
+    slots : int
+        Ticks kept, a power of two: an agent that falls further behind misses some.
+    clock_ns, sleep : callable
+        Monotonic clock in ns, and a wait in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        slots: int = 1 << 16,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.broadcast = Broadcaster(slots=slots, payload_words=TICK_WORDS)
+        self._clock_ns, self._sleep = clock_ns, sleep
+
+    @property
+    def address(self) -> BroadcastAddress:
+        """What followers attach to."""
+        return self.broadcast.address
+
+    def write(self, source: Iterable[np.ndarray], *, speed: float = math.inf) -> int:
+        """Publish a source's ticks; how many they were.
+
+        Parameters
+        ----------
+        speed : float
+            Seconds of the ticks' time for every second of the clock, from the first tick on; infinite does not wait.
+            Ticks that are due at the same look at the clock go out together.
+
+        Raises
+        ------
+        InvalidRequest
+            The speed is not positive.
+        """
+        if not speed > 0:
+            raise InvalidRequest(f"a speed of {speed!r}", "Give a positive one; infinite does not wait")
+        written, begun_ns, first_ns = 0, self._clock_ns(), None
+        for chunk in source:
+            if not len(chunk):
+                continue
+            first_ns = int(chunk[0, AT_NS]) if first_ns is None else first_ns
+            self._paced(chunk, speed, begun_ns, first_ns)
+            written += len(chunk)
+        return written
+
+    def close(self) -> None:
+        """End the stream; followers find it lost."""
+        self.broadcast.close()
+
+    def _paced(self, chunk: np.ndarray, speed: float, begun_ns: int, first_ns: int) -> None:
+        if speed == math.inf:
+            self.broadcast.publish(chunk)
+            return
+        due_ns, done = begun_ns + (chunk[:, AT_NS] - first_ns) / speed, 0
+        while done < len(chunk):
+            now = self._clock_ns()
+            ready = int(np.searchsorted(due_ns, now, side="right"))
+            if ready > done:
+                self.broadcast.publish(chunk[done:ready])
+                done = ready
+            else:
+                self._sleep(min(SLICE_S, max(0.0, (due_ns[done] - now) / 1e9)))
+
+
+class Follower:
+    """Resident state that follows the ticks in a compiled loop. Its state belongs to the thread that calls it.
+
+    Parameters
+    ----------
+    kernel : compiled function
+        ``follow`` of a room's ``tick_kernels``.
+    state : tuple
+        What it is given between the tick ring and the marks.
+    ticks : Listener
+        Of a :class:`TickWriter`; nobody else may take from it.
+    board : Broadcaster
+        Where alerts go (:func:`hive.alerts.board`); nobody else may write there.
+    """
+
+    def __init__(self, kernel: Callable[..., int], state: tuple[Any, ...], ticks: Listener, board: Broadcaster) -> None:
+        if ticks.payload_words != TICK_WORDS or board.payload_words != ALERT_WORDS:
+            raise InvalidRequest("these rings carry no ticks, or no alerts", "Give a tick ring and an alert board")
+        self.ticks, self.board = ticks, board
+        self.marks = np.zeros(MARKS, np.int64)
+        self.marks[MISSED] = ticks.missed
+        inbox, outbox = np.zeros(INBOX, np.int64), np.zeros(ALERT_WORDS, np.int64)
+        self._kernel = kernel
+        self._ring = (ticks.words, ticks.hand, inbox, inbox.view(np.float64))
+        self._rest = (*state, self.marks, board.words, board.hand, outbox, outbox.view(np.float64))
+        self._control = np.zeros(1, np.int64)
+
+    def follow(self, until_ns: int = 0, control: np.ndarray | None = None) -> int:
+        """Take ticks until the monotonic clock reads ``until_ns``, waiting as the listener does; 0 takes what is there.
+
+        Parameters
+        ----------
+        control : ndarray of int64, shape (at least 1,)
+            Calls the thread away when its first word is not 0.
+
+        Returns
+        -------
+        int
+            ``NONE``: the time is up, or at 0 there are no more ticks or the turn is over (64 ticks).
+            ``WANTED``: called away. ``BAD``: the ring cannot be believed, follow no more.
+        """
+        return self._kernel(*self._ring, self._control if control is None else control, *self._rest, until_ns)
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether ticks were missed since the last refresh."""
+        return bool(self.marks[INCOMPLETE])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Ticks taken, missed and refused, and alerts raised."""
+        return {
+            name: int(self.marks[place])
+            for name, place in (("ticks", TICKS), ("missed", MISSED), ("refused", REFUSED), ("alerts", ALERTS))
+        }
+
+    def complete(self) -> None:
+        """Say that the state is whole again. A room's ``refresh`` ends with this."""
+        self.marks[INCOMPLETE] = 0
+
+
+def crossings_plain(figures: np.ndarray, limits: np.ndarray, release: float) -> list[tuple[int, int]]:
+    """(tick, limit) of every alert, by the definition that all followers share.
+
+    A limit is crossed when its figure, a column of ``figures`` of shape (n_ticks, n_limits), comes to lie beyond it,
+    and crossed again only after the figure was at or below ``release`` times it.
+    """
+    crossed, found = np.zeros(len(limits), bool), []
+    for tick, row in enumerate(figures):
+        for limit in range(len(limits)):
+            if row[limit] > limits[limit] and not crossed[limit]:
+                crossed[limit] = True
+                found.append((tick, limit))
+            elif crossed[limit] and row[limit] <= release * limits[limit]:
+                crossed[limit] = False
+    return found

@@ -1,0 +1,203 @@
+# mypy: disable-error-code="call-overload, untyped-decorator"
+"""Correlation from ticks: the last price of every symbol, and at the end of each period one step of the monitor."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from actors.market.market_data.ticks import (
+    ALERTS,
+    AT_NS,
+    CROSSED,
+    INBOX,
+    INCOMPLETE,
+    LAST_NS,
+    MARKS,
+    MISSED,
+    PRICE,
+    REFUSED,
+    RELEASE,
+    SYMBOL,
+    TICKS,
+    Follower,
+)
+from actors.risk.correlation.kernels import DOWN, EWMA_ROWS, FASTMATH, STATES, UP, Monitor, ewma_step
+from cluster.errors import InvalidMarketData, InvalidRequest
+from cluster.lanes import broadcast_kernels as ring
+from cluster.lanes.atomics import now_ns
+from cluster.lanes.broadcast import Broadcaster, Listener
+from cluster.lanes.broadcast_kernels import SCRATCH, TAKEN, announce, hear
+from hive.alerts import BOUND, CORRELATION_CHANGE, FLAGS, KIND, LIMIT, NOWHERE, PLACE, RAISED_NS, TICK_NS, VALUE
+
+LAST, BASE, MOVES = range(3)
+"""Rows of the prices: the last of every symbol, those at the end of the last period, and the moves between them."""
+PERIOD_NS, END_NS, BEGUN, STEPS = range(4)
+"""Places of the clock: length of a period, end of this one, whether a tick came yet, steps made."""
+LATEST_NS = 2**62
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
+def follow(
+    words: np.ndarray,
+    hand: np.ndarray,
+    inbox: np.ndarray,
+    numbers: np.ndarray,
+    control: np.ndarray,
+    matrix: np.ndarray,
+    rows: np.ndarray,
+    reference: np.ndarray,
+    state: np.ndarray,
+    prices: np.ndarray,
+    clock: np.ndarray,
+    threshold: float,
+    release: float,
+    marks: np.ndarray,
+    board: np.ndarray,
+    desk: np.ndarray,
+    outbox: np.ndarray,
+    figures: np.ndarray,
+    until_ns: int,
+) -> int:
+    """Collect ticks, and judge every period; why it came back
+    (:meth:`actors.market.market_data.ticks.Follower.follow`).
+
+    ``matrix``, ``rows``, ``reference`` and ``state`` are those of :func:`.kernels.ewma_step`; ``prices`` has shape
+    (3, n), ``clock``, int64, (4,). Periods are whole multiples of their length since 1970. The first tick of a later
+    period ends the one before; periods without a tick make no step. ``words`` and ``hand`` are the reader's end of the
+    tick ring, ``board`` and ``desk`` the writer's of the alerts; ``numbers`` and ``figures`` are ``inbox``, int64 (4,),
+    and ``outbox``, int64 (8,), as float64.
+    """
+    n = prices.shape[1]
+    while True:
+        reason = hear(words, hand, inbox, control, until_ns)
+        if reason != TAKEN:
+            return int(reason)
+        if hand[ring.MISSED] != marks[MISSED]:
+            marks[MISSED] = hand[ring.MISSED]
+            marks[INCOMPLETE] = 1
+        place, price, at_ns = inbox[SYMBOL], numbers[PRICE], inbox[AT_NS]
+        if place < 0 or place >= n or not (0.0 < price < np.inf) or at_ns < 0 or at_ns > LATEST_NS:
+            marks[REFUSED] += 1
+            continue
+        marks[TICKS] += 1
+        marks[LAST_NS] = at_ns
+        if at_ns >= clock[END_NS] or clock[BEGUN] == 0:
+            clock[END_NS] = at_ns - at_ns % clock[PERIOD_NS] + clock[PERIOD_NS]
+            if clock[BEGUN] != 0:
+                for i in range(n):
+                    prices[MOVES, i] = prices[LAST, i] / prices[BASE, i] - 1.0
+                    prices[BASE, i] = prices[LAST, i]
+                ewma_step(prices[MOVES], matrix, rows, reference, state)
+                clock[STEPS] += 1
+                crossed = marks[CROSSED]
+                for limit in range(2):
+                    bit = 1 << limit
+                    measured = state[UP] if limit == 0 else state[DOWN]
+                    if measured > threshold:
+                        if crossed & bit == 0:
+                            crossed |= bit
+                            outbox[KIND], outbox[LIMIT], outbox[PLACE] = CORRELATION_CHANGE, limit, NOWHERE
+                            figures[VALUE], figures[BOUND] = measured, threshold
+                            outbox[TICK_NS], outbox[FLAGS] = at_ns, marks[INCOMPLETE]
+                            outbox[RAISED_NS] = now_ns(hand[SCRATCH : SCRATCH + 2])
+                            announce(board, desk, outbox)
+                            marks[ALERTS] += 1
+                    elif crossed & bit != 0 and measured <= release * threshold:
+                        crossed ^= bit
+                marks[CROSSED] = crossed
+            clock[BEGUN] = 1
+        prices[LAST, place] = price
+
+
+def moves_plain(prices: np.ndarray, ticks: list[tuple[int, float, int]], period_ns: int) -> list[np.ndarray]:
+    """Moves of every period that has ended, each of shape (n,), from ticks of (place, price, ns) in their order."""
+    last, base, end_ns, found = prices.copy(), prices.copy(), None, []
+    for place, price, at_ns in ticks:
+        if end_ns is None or at_ns >= end_ns:
+            if end_ns is not None:
+                found.append(last / base - 1)
+                base = last.copy()
+            end_ns = (at_ns // period_ns + 1) * period_ns
+        last[place] = price
+    return found
+
+
+class CorrelationFollower(Follower):
+    """A :class:`.kernels.Monitor` by EWMA that steps once a period of the ticks' time.
+
+    Parameters
+    ----------
+    monitor : Monitor
+        Of :func:`.kernels.ewma_monitor`, its reference and decay of periods of the same length. It belongs to the
+        follower from now on.
+    prices : ndarray of shape (n,)
+        Of every symbol where the monitor stands.
+    period_ns : int
+        Length of a period.
+
+    Raises
+    ------
+    InvalidMarketData
+        A price is not positive and finite, or there are too few or too many.
+    InvalidRequest
+        The monitor is not by EWMA, or the period is not from 1 ns to 2**60 ns.
+    """
+
+    def __init__(
+        self,
+        monitor: Monitor,
+        prices: np.ndarray,
+        ticks: Listener,
+        board: Broadcaster,
+        *,
+        period_ns: int,
+        release: float = RELEASE,
+    ) -> None:
+        if monitor.kernel is not ewma_step or not 0 < period_ns <= 2**60:
+            raise InvalidRequest(f"no EWMA monitor, or a period of {period_ns} ns", "Give one of `ewma_monitor`")
+        self.monitor = monitor
+        self.prices, self.clock = np.ones((3, len(monitor.matrix))), np.array([period_ns, 0, 0, 0])
+        state = (monitor.matrix, monitor.rows, monitor.reference, monitor.state)
+        super().__init__(follow, (*state, self.prices, self.clock, monitor.threshold, release), ticks, board)
+        self.prices[:2] = self._believed(prices)
+
+    def refresh(self, prices: np.ndarray) -> None:
+        """Take these last prices, shape (n,), for those of this period; the state is whole then.
+
+        Raises
+        ------
+        InvalidMarketData
+            A price is not positive and finite, or there are too few or too many; nothing has changed.
+        """
+        self.prices[LAST] = self._believed(prices)
+        self.complete()
+
+    def _believed(self, prices: np.ndarray) -> np.ndarray:
+        if prices.shape != self.prices[LAST].shape or not ((prices > 0) & (prices < np.inf)).all():
+            raise InvalidMarketData("prices do not fit, or cannot be", "Give a positive one for every symbol")
+        return prices
+
+
+def warm() -> None:
+    """Compile every kernel for the types it is called with."""
+    words, reader, writer = ring.silent()
+    inbox, outbox = np.zeros(INBOX, np.int64), np.zeros(8, np.int64)
+    reference = np.array([[0.2, 0.6, np.inf], [-1.0, 0.0, 1.0]])
+    state = np.ones((2, 2)), np.ones((EWMA_ROWS, 2)), reference, np.ones(STATES), np.ones((3, 2)), np.ones(4, np.int64)
+    follow(
+        words,
+        reader,
+        inbox,
+        inbox.view(np.float64),
+        np.zeros(1, np.int64),
+        *state,
+        1.0,
+        RELEASE,
+        np.zeros(MARKS, np.int64),
+        words,
+        writer,
+        outbox,
+        outbox.view(np.float64),
+        0,
+    )
