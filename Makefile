@@ -40,7 +40,7 @@ clean:
 	$(PYTHON) -m venv .venv
 	$(PIP) install --constraint constraints.txt pip
 	$(PIP) install --constraint constraints.txt --editable .
-	$(BIN)/python -m actors.risk.warm
+	$(BIN)/python -m actors.warm
 	@touch $@
 
 .venv/dev: .venv/runtime

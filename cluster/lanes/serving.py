@@ -7,7 +7,7 @@ A room's loop is three calls long::
         if slot < 0:
             return slot                        # somebody wants the thread back, or a lane cannot be believed
         ... compute from numbers[slot + SLOT_HEADER :], write to numbers[hand[REPLY] + SLOT_HEADER :] ...
-        finish(words, active, own, hand, code, count)
+        finish(words, own, hand, code, count)
 """
 
 from __future__ import annotations

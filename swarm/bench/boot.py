@@ -27,7 +27,7 @@ ROOMS = ("value_at_risk", "stress", "correlation", "liquidity", "portfolio")
 LOADING = """
 import sys, time
 import numba
-from actors.risk.warm import kernel_modules
+from actors.warm import kernel_modules
 started = time.perf_counter()
 shared = "actors.risk.kernels"
 for module in kernel_modules():

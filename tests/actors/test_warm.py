@@ -8,14 +8,14 @@ import sys
 import pytest
 from numba.core.dispatcher import Dispatcher
 
-from actors.risk.warm import kernel_modules
+from actors.warm import kernel_modules
 
 MODULES = list(kernel_modules())
 
 ANSWERS = """
 from importlib.resources import files
 from numba.core.dispatcher import Dispatcher
-from actors.risk.warm import kernel_modules
+from actors.warm import kernel_modules
 from hive.market.settings import MarketSettings
 from hive.market.sources import bundled
 from hive.messages.calculation import METHODS, Parameters, Shock

@@ -1,4 +1,4 @@
-"""Compile every kernel of the lanes and the risk rooms once and keep the machine code: ``python -m actors.risk.warm``.
+"""Compile every kernel of the lanes and the agents once and keep the machine code: ``python -m actors.warm``.
 
 Run at installation, so that no agent and no test pays for a compiler. Numba keeps the code beside the sources, for this
 CPU. It compiles a changed source anew, but not the callers of a kernel that changed in another file: so what was kept
@@ -15,14 +15,14 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-import actors.risk
+import actors
 import cluster.lanes
 from cluster.lanes.warm import warm as warm_lanes
 
 
 def kernel_modules() -> Iterator[ModuleType]:
     """Every module of compiled kernels, shared ones first."""
-    names = [found.name for found in pkgutil.walk_packages(actors.risk.__path__, "actors.risk.")]
+    names = [found.name for found in pkgutil.walk_packages(actors.__path__, "actors.")]
     for name in sorted((name for name in names if name.endswith("kernels")), key=lambda name: (name.count("."), name)):
         yield import_module(name)
 

@@ -1,0 +1,1 @@
+"""Agents through which orders pass: the pre-trade gate, later execution."""

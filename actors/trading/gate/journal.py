@@ -1,0 +1,214 @@
+"""The gate's journal: a thread that brings published records to SQLite, many to a transaction.
+
+A record is durable when the transaction that holds it is: the write-ahead log is synchronised at every commit. What is
+published and not yet durable when the process or the machine dies is lost. That window is at most the ring, since a
+record's slot is given back only after its commit and a full ring closes the gate; while the disk keeps up it is about
+``flush_s`` plus one commit. The age of the oldest record at its commit is measured: ``Journal.longest_ns``.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actors.trading.gate import gate_kernels as kernels
+from cluster.errors import SwarmError
+from hive.messages.orders import Decision, Operation, Outcome, Reason
+
+LOOK_S = 0.001
+RETRY_S = 0.05
+CLOSE_S = 10.0
+LARGEST_BATCH = 65536
+
+TABLE = """
+CREATE TABLE IF NOT EXISTS journal (
+    sequence INTEGER PRIMARY KEY,
+    ns INTEGER NOT NULL,
+    wall_ns INTEGER NOT NULL,
+    operation TEXT NOT NULL,
+    order_sequence INTEGER NOT NULL,
+    client_order_id INTEGER,
+    account TEXT,
+    symbol TEXT,
+    side INTEGER,
+    quantity REAL,
+    limit_price REAL,
+    decision TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    allowed REAL NOT NULL
+) STRICT
+"""
+INSERT = f"INSERT INTO journal VALUES ({', '.join('?' * 14)})"  # noqa: S608
+
+OPERATIONS = {member.value: member.name for member in Operation}
+DECISIONS = {member.value: member.name for member in Decision}
+REASONS = {member.value: member.name for member in Reason}
+OUTCOMES = {member.value: member.name for member in Outcome}
+
+
+class JournalUnavailable(SwarmError):
+    """The journal cannot be opened or brought to disk."""
+
+
+class Journal:
+    """The reader of a book's journal ring. It starts with :meth:`start`; :meth:`close` loses nothing.
+
+    Rows of fills and releases have the order's sequence number in ``order_sequence``, the quantity filled in all in
+    ``quantity``, the price of a fill in ``limit_price`` and the units that moved in ``allowed``. Numbers that are not
+    finite are NULL, and so are accounts and symbols that the gate does not know.
+
+    Raises
+    ------
+    JournalUnavailable
+        The file cannot be opened, or is no journal.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        book: kernels.Book,
+        accounts: Sequence[str],
+        symbols: Sequence[str],
+        *,
+        batch: int,
+        flush_s: float,
+    ) -> None:
+        self._book, self._accounts, self._symbols = book, tuple(accounts), tuple(symbols)
+        self._batch, self._flush_ns = batch, int(flush_s * 1e9)
+        self._own = np.zeros(2, np.int64)
+        self._records = np.zeros((LARGEST_BATCH, kernels.RECORD), np.int64)
+        self.longest_ns = 0
+        """Greatest age of a record when it became durable."""
+        self.durable = 0
+        """Newest sequence number that is durable."""
+        self.commits = 0
+        self.error: str | None = None
+        """Why the last commit failed, until one succeeds; records wait, and a full ring closes the gate."""
+        self._closing = threading.Event()
+        try:
+            self._connection = sqlite3.connect(path, timeout=RETRY_S, isolation_level=None, check_same_thread=False)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")
+            self._connection.execute(TABLE)
+            self.durable = self._connection.execute("SELECT coalesce(max(sequence), 0) FROM journal").fetchone()[0]
+        except sqlite3.Error as error:
+            raise JournalUnavailable(f"the journal {path} cannot be opened ({error})", "Give another path") from error
+        self._thread = threading.Thread(target=self._run, name="gate-journal", daemon=True)
+
+    @property
+    def waiting(self) -> int:
+        """Records that are published and not durable."""
+        return int(self._book.journal[kernels.JOURNAL_TAIL]) - int(self._own[0])
+
+    def start(self) -> None:
+        """Begin to drain."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Bring everything to disk and end; the gate's loop must have ended before.
+
+        Raises
+        ------
+        JournalUnavailable
+            Some records could not be brought to disk.
+        """
+        self._closing.set()
+        if self._thread.ident is not None:
+            self._thread.join(CLOSE_S)
+        if self._thread.is_alive():
+            raise JournalUnavailable(f"{self.waiting} records wait for the disk ({self.error})", "Free the journal")
+        with suppress(sqlite3.Error):
+            self._connection.close()
+        if self.waiting:
+            raise JournalUnavailable(f"{self.waiting} records are not durable ({self.error})", "Look at the disk")
+
+    def _run(self) -> None:
+        give_up = float("inf")
+        while True:
+            closing = self._closing.is_set()
+            if closing and give_up == float("inf"):
+                give_up = time.monotonic() + CLOSE_S / 2
+            waiting = self.waiting
+            if waiting == 0:
+                if closing:
+                    return
+                time.sleep(LOOK_S)
+                continue
+            if waiting < self._batch and not closing and self._age_ns() < self._flush_ns:
+                time.sleep(LOOK_S)
+                continue
+            try:
+                self._commit()
+                self.error = None
+            except Exception as error:
+                self.error = repr(error)
+                with suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                if time.monotonic() > give_up:
+                    return
+                time.sleep(RETRY_S)
+
+    def _age_ns(self) -> int:
+        slots = (self._book.journal.size - kernels.JOURNAL_BASE) // kernels.RECORD
+        oldest = kernels.JOURNAL_BASE + (int(self._own[0]) & (slots - 1)) * kernels.RECORD
+        return time.monotonic_ns() - int(self._book.journal[oldest + kernels.R_NS])
+
+    def _commit(self) -> None:
+        """One transaction of what waits; only then are the slots given back."""
+        book, records = self._book, self._records
+        count = kernels.drain(book.journal, book.journal_numbers, self._own, records, records.view(np.float64))
+        rows = self._rows(records[:count])
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.executemany(INSERT, rows)
+        self._connection.execute("COMMIT")
+        kernels.give_back(book.journal, self._own, count)
+        self.longest_ns = max(self.longest_ns, time.monotonic_ns() - rows[0][1])
+        self.durable = rows[-1][0]
+        self.commits += 1
+
+    def _rows(self, records: np.ndarray) -> list[tuple[Any, ...]]:
+        to_wall = time.time_ns() - time.monotonic_ns()
+        whole = records[:, : kernels.R_ORDER].tolist()
+        numbers = records.view(np.float64)[:, kernels.R_ORDER : kernels.R_OF + 1]
+        rows = []
+        for (sequence, ns, operation), found in zip(whole, numbers.tolist(), strict=True):
+            number, account, symbol, side, quantity, kind, price, decision, reason, allowed, of = found
+            checked = operation == kernels.CHECK
+            row = (
+                sequence,
+                ns,
+                ns + to_wall,
+                OPERATIONS[operation],
+                int(of),
+                _whole(number),
+                _name(self._accounts, account),
+                _name(self._symbols, symbol),
+                _whole(side),
+                _finite(quantity),
+                _finite(price) if kind == kernels.LIMIT else None,
+                DECISIONS[int(decision)],
+                REASONS[int(reason)] if checked else OUTCOMES[int(reason)],
+                allowed,
+            )
+            rows.append(row)
+        return rows
+
+
+def _name(names: tuple[str, ...], place: float) -> str | None:
+    known = 0 <= place < len(names) and place == int(place)
+    return names[int(place)] if known else None
+
+
+def _whole(value: float) -> int | None:
+    return int(value) if abs(value) < 2**53 else None
+
+
+def _finite(value: float) -> float | None:
+    return value if abs(value) < float("inf") else None

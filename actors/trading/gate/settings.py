@@ -1,0 +1,59 @@
+"""Settings of the pre-trade gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Interval
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """Limits that every order is held against, and the sizes of the gate. Infinity switches a limit off."""
+
+    price_collar: Annotated[float, Interval(gt=0, lt=1)] = 0.05
+    """Largest distance of a limit price from the last price, a fraction of the last price."""
+    max_quantity: Annotated[float, Gt(0)] = 100_000.0
+    """Largest quantity of one order, units. Beyond it an order is taken for an error and rejected, never reduced."""
+    max_notional: Annotated[float, Gt(0)] = 5e6
+    """Largest notional of one order at the higher of limit and last price, money; beyond it an order is rejected."""
+    duplicate_window_s: Annotated[float, Interval(ge=0, le=3600)] = 0.5
+    """How long an allowed order forbids another of the same account, symbol, side, quantity and price, or of the same
+    account and client order id, seconds."""
+    messages_per_s: Annotated[float, Gt(0)] = 1000.0
+    """Orders a second that an account may send in the long run."""
+    message_burst: Annotated[float, Ge(1)] = 200.0
+    """Orders that an account may send at once."""
+    max_gross: Annotated[float, Gt(0)] = 2e7
+    """Largest gross exposure of an account if the worst part of its open orders is filled, money."""
+    max_net: Annotated[float, Gt(0)] = 1e7
+    """Largest absolute net exposure of an account, likewise, money."""
+    max_leverage: Annotated[float, Gt(0)] = 2.0
+    """Largest gross exposure of an account over its equity (cash and positions at last prices)."""
+    credit: Annotated[float, Gt(0)] = 5e7
+    """Largest gross exposure of all accounts together, money."""
+    short_margin: Annotated[float, Ge(0)] = 0.5
+    """Buying power that a short exposure binds beside the proceeds of its sale, a fraction of it."""
+    confidence: Annotated[float, Interval(gt=0.5, lt=1)] = 0.99
+    """Confidence of the parametric one-day value at risk."""
+    max_var_increment: Annotated[float, Gt(0)] = 1e5
+    """Most value at risk that one order may add to an account's positions, money a day."""
+    max_var: Annotated[float, Gt(0)] = 5e5
+    """Largest value at risk of an account's positions plus that of each of its open orders alone, money a day."""
+    stale_after_s: Annotated[float, Gt(0)] = 2.0
+    """Age of a last price from which orders in its symbol are rejected, seconds."""
+    open_orders: Literal[64, 256, 1024, 4096, 16384, 65536] = 4096
+    """Reservations that the gate has room for."""
+    recent_orders: Literal[256, 1024, 4096, 16384, 65536, 262144] = 16384
+    """Room for what the duplicate window remembers, two entries an order."""
+    journal_size: Literal[8, 64, 1024, 4096, 16384, 65536, 262144] = 16384
+    """Records that may be published and not yet durable: the most that a crash can lose."""
+    journal_batch: Annotated[int, Interval(ge=1, le=65536)] = 4096
+    """Records from which the journal commits at once."""
+    journal_flush_s: Annotated[float, Interval(gt=0, le=10)] = 0.01
+    """How long a record waits for others before the journal commits, seconds."""
+    lanes: Annotated[int, Interval(ge=1, le=1024)] = 16
+    """Callers at a time."""
+    patience_s: Annotated[float, Gt(0)] = 0.05
+    """How long a caller waits for a verdict before it takes the gate for unreachable, seconds."""
