@@ -19,6 +19,8 @@ from swarm.settings import Settings
 RECOVERY_S = 60.0
 MAX_IN_FLIGHT = 16
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored, and children inherit that
+
 
 @pytest.fixture(scope="session", autouse=True)
 def private_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-# mypy: disable-error-code="import-untyped, no-untyped-call, no-untyped-def"
+# mypy: disable-error-code="import-untyped, no-untyped-call, no-untyped-def, call-overload, untyped-decorator"
 """What two processes need to share memory without a lock: ordered loads and stores, fences, a pause, a futex, a clock.
 
 Numba knows none of these; they are LLVM's own instructions, correct on every CPU that LLVM knows. The orders:
@@ -96,20 +96,20 @@ fence: Any = _fence
 pause: Any = _pause
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def now_ns(scratch: Any) -> int:
     """Nanoseconds of the monotonic clock, the same in all processes of one machine; ``scratch``: int64 (2,)."""
     _clock_gettime(CLOCK_MONOTONIC, scratch.ctypes.data)
     return int(scratch[0] * 1_000_000_000 + scratch[1])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def give_way() -> None:
     """Let another thread have this core, if one wants it."""
     _sched_yield()
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def futex_wait(words: Any, place: int, seen: int, timeout_ns: int, scratch: Any) -> None:
     """Sleep until woken, at most ``timeout_ns``, unless the low half of ``words[place]`` no longer is ``seen``."""
     scratch[0] = timeout_ns // 1_000_000_000
@@ -118,7 +118,7 @@ def futex_wait(words: Any, place: int, seen: int, timeout_ns: int, scratch: Any)
     _syscall(FUTEX_CALL, address, FUTEX_WAIT, seen, scratch.ctypes.data, 0, 0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def futex_wake(words: Any, place: int) -> None:
     """Wake whoever sleeps on ``words[place]``."""
     _syscall(FUTEX_CALL, words.ctypes.data + place * WORD_BYTES, FUTEX_WAKE, EVERYBODY, 0, 0, 0)

@@ -17,8 +17,8 @@ import numpy as np
 
 from cluster.errors import DeadlineExceeded, InvalidRequest, InvalidSettings, LaneLost
 from cluster.lanes import broadcast_kernels as kernels
-from cluster.lanes.calls import ring
-from cluster.lanes.lane import SLICE_NS, _nanoseconds
+from cluster.lanes.calls import SLICE_NS, ring
+from cluster.lanes.lane import _nanoseconds
 from cluster.lanes.layout import MOST_SLOT_WORDS, MOST_SLOTS, PAGE, STRATEGIES
 from cluster.lanes.memory import AGAIN, SharedWords
 from cluster.lanes.peer import Peer, started

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="call-overload, untyped-decorator"
 """A caller's side of a lane, compiled: ask, wait by the strategy, take the answer that belongs to the question."""
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from cluster.lanes.layout import (
 from cluster.lanes.ring import BAD, NONE, look, publish, release, reserve
 
 # What a call answers beside the codes of an answer, which are not negative.
-REFUSED, CORRUPTED, WAITING = -1, -2, -4
+REFUSED, CORRUPTED, WAITING, TOO_SMALL = -1, -2, -4, -5
 REFUSED_BY_AGENT = -1000
 
 # A caller's own memory, int64 (HAND,): not shared, so nobody else can spoil it.
@@ -59,9 +60,10 @@ HAND = 14
 SPINS_BEFORE_SLEEP = 200  # about ten microseconds: who waits longer on a crowded machine holds the core of who works
 LOOKS_PER_CLOCK = 64
 LONGEST_SLEEP_NS = 20_000_000
+SLICE_NS = 20_000_000  # how long a caller waits before it looks whether the agent still lives
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def send(
     words: np.ndarray,
     numbers: np.ndarray,
@@ -106,11 +108,12 @@ def send(
     return int(hand[SEQUENCE])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def receive(words: np.ndarray, numbers: np.ndarray, hand: np.ndarray, answer: np.ndarray, until_ns: int) -> int:
     """Wait for the answer to the oldest question that is still wanted; the answer's code.
 
-    Its numbers go to ``answer``, how many they are to ``hand[COUNT]``. ``WAITING`` where none came until ``until_ns``.
+    Its numbers go to ``answer``, how many they are to ``hand[COUNT]``. ``WAITING`` where none came until ``until_ns``;
+    ``TOO_SMALL`` where ``answer`` has less room than ``hand[COUNT]``: it then lies there for the next call.
     """
     at, slots, size = hand[AT], hand[SLOTS], hand[SIZE]
     own = hand[ANSWERS : ANSWERS + 2]
@@ -123,7 +126,7 @@ def receive(words: np.ndarray, numbers: np.ndarray, hand: np.ndarray, answer: np
         if slot != NONE:
             sequence = words[slot + SLOT_SEQUENCE]
             count = words[slot + SLOT_COUNT]
-            if sequence > hand[SEQUENCE] or count < 0 or count > size - SLOT_HEADER or count > answer.size:
+            if sequence > hand[SEQUENCE] or count < 0 or count > size - SLOT_HEADER:
                 return CORRUPTED
             if sequence < hand[WANTED]:
                 _make_room(words, hand)  # the answer to a question that was given up
@@ -131,10 +134,12 @@ def receive(words: np.ndarray, numbers: np.ndarray, hand: np.ndarray, answer: np
             code = words[slot + SLOT_CODE]
             if code < 0:
                 return CORRUPTED
+            hand[COUNT] = count
+            if count > answer.size:
+                return TOO_SMALL
             body = numbers[slot + SLOT_HEADER : slot + size]
             for i in range(count):
                 answer[i] = body[i]
-            hand[COUNT] = count
             hand[SERVICE_NS] = words[slot + SLOT_DEADLINE]
             sent = words[slot + SLOT_SENT]
             hand[WANTED] = sequence + 1
@@ -147,49 +152,48 @@ def receive(words: np.ndarray, numbers: np.ndarray, hand: np.ndarray, answer: np
             return WAITING
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def ask(
     words: np.ndarray,
-    numbers: np.ndarray,
     hand: np.ndarray,
     code: int,
     snapshot: int,
     patience_ns: int,
-    slice_ns: int,
     payload: np.ndarray,
     answer: np.ndarray,
 ) -> int:
     """:func:`send`, then :func:`receive`: how many numbers the answer has, or less than none where there is none.
 
-    ``WAITING`` after ``slice_ns``, so that the caller can look around; ``REFUSED_BY_AGENT`` less the code of an answer
-    that is an error.
+    ``WAITING`` after ``SLICE_NS``, so that the caller can look around; ``REFUSED_BY_AGENT`` less the code of an answer
+    that is an error. From Python every array argument costs some forty nanoseconds, so there are few.
     """
+    numbers = words.view(np.float64)
     now = now_ns(hand[SCRATCH : SCRATCH + 2])
     sent = send(words, numbers, hand, code, snapshot, now + patience_ns, payload)
     if sent < 0:
         return int(sent)
     hand[WANTED] = sent  # whatever was asked before and not received is not the answer to this
-    found = receive(words, numbers, hand, answer, now + min(patience_ns, slice_ns))
+    found = receive(words, numbers, hand, answer, now + min(patience_ns, SLICE_NS))
     if found == OK:
         return int(hand[COUNT])
     return int(found if found < 0 else REFUSED_BY_AGENT - found)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def give_up(words: np.ndarray, hand: np.ndarray) -> None:
     """Want no answer any more to what was asked so far: whatever comes late is thrown away, never taken for another."""
     hand[WANTED] = hand[SEQUENCE] + 1
     words[hand[AT] + LANE_COUNTERS + TIMED_OUT] += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def ring(words: np.ndarray, bell: int) -> None:
     """Wake whoever sleeps at a bell, or is about to: the word changes first, so that a sleep begun now ends at once."""
     add(words, bell, 1)
     futex_wake(words, bell)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def _waited(words: np.ndarray, at: int, hand: np.ndarray, looks: int, until_ns: int) -> bool:
     """Wait a little, by the strategy; false when the time is up."""
     if hand[STRATEGY] == SPIN or looks < SPINS_BEFORE_SLEEP:
@@ -204,7 +208,7 @@ def _waited(words: np.ndarray, at: int, hand: np.ndarray, looks: int, until_ns: 
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def _sleep(words: np.ndarray, at: int, hand: np.ndarray, until_ns: int) -> None:
     seen = load_acquire(words, at + LANE_BELL)
     store_release(words, at + LANE_SLEEPING, 1)
@@ -219,7 +223,7 @@ def _sleep(words: np.ndarray, at: int, hand: np.ndarray, until_ns: int) -> None:
     store_release(words, at + LANE_SLEEPING, 0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def _discard(words: np.ndarray, hand: np.ndarray) -> None:
     at, slots, size = hand[AT], hand[SLOTS], hand[SIZE]
     own = hand[ANSWERS : ANSWERS + 2]
@@ -230,7 +234,7 @@ def _discard(words: np.ndarray, hand: np.ndarray) -> None:
         _make_room(words, hand)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def _make_room(words: np.ndarray, hand: np.ndarray) -> None:
     """Take an answer off its ring; an agent that slept because there was no room for the next is woken."""
     own = hand[ANSWERS : ANSWERS + 2]
@@ -248,7 +252,7 @@ def settle() -> None:
         return
     words, numbers = int64[::1], float64[::1]
     for payload in (numbers, types.Array(float64, 1, "C", readonly=True)):
-        ask.compile((words, numbers, words, int64, int64, int64, int64, payload, numbers))
+        ask.compile((words, words, int64, int64, int64, payload, numbers))
         send.compile((words, numbers, words, int64, int64, int64, payload))
     receive.compile((words, numbers, words, numbers, int64))
     for compiled in (ask, send, receive):

@@ -54,8 +54,8 @@ from cluster.lanes.peer import Peer
 from cluster.lanes.port import LaneAddress
 
 LONGEST_S = 1e6
+DEFAULT_S, DEFAULT_NS = 1.0, 1_000_000_000  # patience
 NO_VECTOR = ("a payload that is no contiguous float64 vector", "Convert it with np.ascontiguousarray")
-SLICE_NS = 20_000_000  # how long a caller waits before it looks whether the agent still lives
 
 ANSWERS: dict[int, tuple[type[SwarmError], str, str]] = {
     LATE_ANSWER: (DeadlineExceeded, "the deadline passed before the agent came to the question", "Allow more time"),
@@ -110,8 +110,8 @@ class Lane:
             raise
         self.room = self.geometry.payload_words
         """Numbers that one message carries."""
-        self._arrays = self._memory.words, self._memory.numbers, self._hand
-        self._answer = np.empty(self.room)
+        self._words = self._memory.words
+        self._expected = 0  # numbers of the last answer: the next one is likely to be as long
         self._lock = threading.Lock()
         self._closed = False
 
@@ -128,7 +128,9 @@ class Lane:
             or int(words[int(self._hand[calls.AT]) + LANE_GENERATION]) != self.address.generation
         )
 
-    def ask(self, operation: int, payload: np.ndarray, *, patience_s: float = 1.0, snapshot: int = 0) -> np.ndarray:
+    def ask(
+        self, operation: int, payload: np.ndarray, *, patience_s: float = DEFAULT_S, snapshot: int = 0
+    ) -> np.ndarray:
         """Numbers that an operation gives for a float64 payload.
 
         Parameters
@@ -149,24 +151,24 @@ class Lane:
         InvalidRequest, UnknownSnapshot, SwarmUnavailable
             The agent refused the question.
         """
-        patience_ns = _nanoseconds(patience_s)
-        with self._lock:
+        patience_ns = DEFAULT_NS if patience_s == DEFAULT_S else _nanoseconds(patience_s)
+        expected = self._expected
+        answer = np.empty(expected)
+        lock = self._lock
+        lock.acquire()  # this and the `finally` take half as long as a `with`
+        try:
             if self._closed:
                 raise LaneLost("this lane has been closed", AGAIN)
-            words, numbers, hand = self._arrays
-            try:
-                if len(payload) > self.room:
-                    self._oversized(payload)
-                count = calls.ask(
-                    words, numbers, hand, operation, snapshot, patience_ns, SLICE_NS, payload, self._answer
-                )
-            except TypeError:
-                raise InvalidRequest(*NO_VECTOR) from None
-            if count < 0:
-                code = calls.REFUSED_BY_AGENT - count if count <= calls.REFUSED_BY_AGENT else count
-                self._settle(code, time.monotonic_ns() + patience_ns - SLICE_NS)
-                count = int(hand[calls.COUNT])
-            return self._answer[:count].copy()
+            if len(payload) > self.room:
+                self._oversized(payload)
+            count = calls.ask(self._words, self._hand, operation, snapshot, patience_ns, payload, answer)
+            if count == expected:
+                return answer
+            return self._awkward(count, answer, max(0, patience_ns - calls.SLICE_NS))
+        except TypeError:
+            raise InvalidRequest(*NO_VECTOR) from None
+        finally:
+            lock.release()
 
     def send(self, operation: int, payload: np.ndarray, *, patience_s: float = 1.0, snapshot: int = 0) -> None:
         """First half of :meth:`ask`: many lanes can be sent to before one of them is waited for."""
@@ -174,11 +176,12 @@ class Lane:
         with self._lock:
             if self._closed:
                 raise LaneLost("this lane has been closed", AGAIN)
-            words, numbers, hand = self._arrays
             try:
                 if len(payload) > self.room:
                     self._oversized(payload)
-                code = calls.send(words, numbers, hand, operation, snapshot, give_up_ns, payload)
+                code = calls.send(
+                    self._words, self._memory.numbers, self._hand, operation, snapshot, give_up_ns, payload
+                )
             except TypeError:
                 raise InvalidRequest(*NO_VECTOR) from None
             if code < 0:
@@ -190,13 +193,7 @@ class Lane:
             give_up_ns = time.monotonic_ns() + _nanoseconds(patience_s)
             if self._closed:
                 raise LaneLost("this lane has been closed", AGAIN)
-            memory = self._memory
-            code = calls.receive(
-                memory.words, memory.numbers, self._hand, self._answer, min(give_up_ns, time.monotonic_ns() + SLICE_NS)
-            )
-            if code != OK:
-                self._settle(code, give_up_ns)
-            return self._answer[: self._hand[calls.COUNT]].copy()
+            return self._received(np.empty(self._expected), calls.WAITING, give_up_ns)
 
     @property
     def service_ns(self) -> int:
@@ -220,22 +217,36 @@ class Lane:
             f"a payload of {len(payload)} numbers; a slot holds {self.room}", "Send a reference instead"
         )
 
-    def _settle(self, code: int, give_up_ns: int) -> None:
+    def _awkward(self, count: int, answer: np.ndarray, left_ns: int) -> np.ndarray:
+        """What :func:`.calls.ask` did not settle: an answer of another length than the last one, an error, patience."""
+        if count >= 0:
+            self._expected = count
+            return answer[:count].copy()
+        code = calls.REFUSED_BY_AGENT - count if count <= calls.REFUSED_BY_AGENT else count
+        return self._received(answer, code, time.monotonic_ns() + left_ns)
+
+    def _received(self, answer: np.ndarray, code: int, give_up_ns: int) -> np.ndarray:
         """Wait on, while the agent lives, until there is an answer that is none of the errors."""
         memory = self._memory
-        while code == calls.WAITING:
+        while code in {calls.WAITING, calls.TOO_SMALL}:
+            now = time.monotonic_ns()
+            if code == calls.TOO_SMALL:
+                answer = np.empty(int(self._hand[calls.COUNT]))
+            until = min(give_up_ns, now + calls.SLICE_NS)
+            code = calls.receive(memory.words, memory.numbers, self._hand, answer, until)
+            if code != calls.WAITING:
+                continue
             if self.lost:
                 raise LaneLost(f"the agent's process {self.address.port.pid} died, or gave this lane up", AGAIN)
-            now = time.monotonic_ns()
-            if now >= give_up_ns:
+            if time.monotonic_ns() >= give_up_ns:
                 calls.give_up(memory.words, self._hand)
                 raise DeadlineExceeded("no answer from the lane in time", "Allow more time, or run `swarm health`")
-            until = min(give_up_ns, now + SLICE_NS)
-            code = calls.receive(memory.words, memory.numbers, self._hand, self._answer, until)
         if code < 0:
             self._refused(code)
         if code != OK:
             complain(code)
+        self._expected = int(self._hand[calls.COUNT])
+        return answer[: self._expected]
 
     def _refused(self, code: int) -> NoReturn:
         if code == calls.REFUSED and not self.lost:

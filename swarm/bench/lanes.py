@@ -148,7 +148,7 @@ def _use(payload: np.ndarray, cores: list[int], fresh: Row, flow: int, progress:
         crowded = _timed(lambda: lane.ask(0, payload), ROUNDS * BATCH)
     with _served("spin", cores[-1:]) as lane:
         progress(f"{flow} messages")
-        sent = _flow(lane._memory.words, lane._memory.numbers, lane._hand, payload, np.empty(PAYLOAD), flow)
+        sent = _flow(lane._memory.words, lane._hand, payload, np.empty(PAYLOAD), flow)
         worn = _timed(lambda: lane.ask(0, payload), ROUNDS * BATCH)
     return [
         row(f"lane round trip, spin, {MANY_LANES} lanes open", crowded, unit="us", peer=fresh),
@@ -184,12 +184,12 @@ def _drained(lane: Lane, own: np.ndarray, core: int) -> None:
 
 
 @njit(nogil=True, error_model="numpy")
-def _flow(words, numbers, hand, payload, answer, messages):  # type: ignore[no-untyped-def]
+def _flow(words, hand, payload, answer, messages):  # type: ignore[no-untyped-def]
     """Round trips from a compiled loop; how many were right."""
     right = 0
     for i in range(messages):
         payload[0] = i
-        if calls.ask(words, numbers, hand, 0, 0, 10_000_000_000, 10_000_000_000, payload, answer) >= 0:
+        if calls.ask(words, hand, 0, 0, 10_000_000_000, payload, answer) >= 0:
             right += answer[0] == i
     return right
 
