@@ -17,12 +17,15 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster import machine
+from cluster.errors import InvalidRequest
 
 NOTES = {
     "kernels": "Every side runs on one core: libraries that would use more are held to one thread.",
     "discrete": "`vqe_sim` and `sqa_sim` simulate quantum methods on a classical processor, which is what is timed.",
 }
 """What must be known to read a benchmark."""
+
+SUMMARY_BEGIN, SUMMARY_END = "<!-- made by `swarm bench docs` -->", "<!-- end of what `swarm bench docs` makes -->"
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,35 @@ def page(records: Sequence[Record], figures: Mapping[str, str] = MappingProxyTyp
             *("| " + " | ".join(_cells(line)) + " |" for line in taken.rows),
         ]
     return "\n".join(lines) + "\n"
+
+
+def summary(records: Sequence[Record]) -> str:
+    """Every figure that has a goal, missed ones too, as one table: what stands in the README."""
+    lines = ["| `swarm bench` | what | goal | p50 | p99 | met | against |", "|---|---|---|---|---|---|---|"]
+    for taken in records:
+        for line in taken.rows:
+            if line.goal is not None:
+                name, unit, p50, _, p99, _, _, goal, met, against = _cells(line)
+                shown = (taken.bench, name, f"{goal} {unit}", f"{p50} {unit}", f"{p99} {unit}", met, against)
+                lines.append(f"| {' | '.join(shown)} |")
+    where = sorted({machine_line(taken.machine) for taken in records})
+    commits = ", ".join(f"{taken.bench} {taken.commit}" for taken in records)
+    return "\n".join([*lines, "", f"Measured on {'; '.join(where)}. Commits: {commits}."])
+
+
+def into(text: str, table: str) -> str:
+    """A page with what stands between its two marks replaced by ``table``.
+
+    Raises
+    ------
+    InvalidRequest
+        The page has not both marks.
+    """
+    before, begin, rest = text.partition(SUMMARY_BEGIN)
+    _, end, after = rest.partition(SUMMARY_END)
+    if not begin or not end:
+        raise InvalidRequest(f"the page lacks the marks {SUMMARY_BEGIN} and {SUMMARY_END}", "Put them where it belongs")
+    return f"{before}{begin}\n\n{table}\n\n{end}{after}"
 
 
 def commit() -> str:

@@ -159,12 +159,16 @@ def accuracy(
 def docs(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="Page to write.")] = Path("docs/benchmarks.md"),
+    readme: Annotated[
+        Path | None, typer.Option(help="Page whose table of goals to replace as well; it has marks for it.")
+    ] = None,
 ) -> None:
     """Write the page of published figures from the newest artefact of every benchmark."""
     here: Context = context.obj
     records = record.newest(here.home)
     if not records:
         raise InvalidRequest(f"no benchmark artefact lies in {here.home / 'bench'}", "Run `swarm bench hub` first")
+    goals = record.into(readme.read_text(), record.summary(records)) if readme is not None else ""
     out.parent.mkdir(parents=True, exist_ok=True)
     figures = {}
     for taken in records:
@@ -172,6 +176,8 @@ def docs(
             figures[taken.bench] = "kernels.svg"
             plots.growth(taken, out.parent / figures[taken.bench])
     out.write_text(record.page(records, figures))
+    if readme is not None:
+        readme.write_text(goals)
     emit({"page": str(out)}, Text(f"{out} holds {', '.join(taken.bench for taken in records)}"), as_json=False)
 
 

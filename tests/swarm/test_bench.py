@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from cluster.errors import InvalidRequest
 from swarm.bench import record
 
 ROW_KEYS = {"name", "params", "unit", "p50", "p90", "p99", "max", "samples", "goal", "met", "peer", "ratio"}
@@ -31,6 +33,23 @@ def test_page_shows_the_newest_artefact_of_each_bench(tmp_path: Path) -> None:
     (newest,) = record.newest(tmp_path)
     page = record.page([newest])
     assert "7.25" in page and "2026-01-02" in page and "| no |" in page and "2026-01-01" not in page
+
+
+def test_readme_shows_every_goal_between_its_marks_and_nothing_else_changes() -> None:
+    rows = [
+        record.row("slow", [9.0], unit="us", goal=("p50", 5.0)),
+        record.row("quick", [1.0], unit="us", goal=("p50", 5.0)),
+        record.row("aimless", [3.0], unit="us"),
+    ]
+    table = record.summary([record.record("lanes", rows)])
+    assert "| lanes | slow | p50 < 5 us | 9 us | 9 us | no |" in table and "| yes |" in table
+    assert "aimless" not in table
+    page = f"before\n{record.SUMMARY_BEGIN}\nold\n{record.SUMMARY_END}\nafter\n"
+    made = record.into(page, table)
+    assert made.startswith("before\n") and made.endswith("\nafter\n") and "old" not in made and table in made
+    assert record.into(made, table) == made
+    with pytest.raises(InvalidRequest, match="marks"):
+        record.into("no marks here", table)
 
 
 def test_bench_hub_prints_one_object_of_the_agreed_form_and_keeps_it(tmp_path: Path) -> None:
