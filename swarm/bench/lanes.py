@@ -42,6 +42,7 @@ FLOW = 10_000_000
 START_S = 60.0
 LOOKS = 100_000  # at a subscriber, before the end is looked for
 GOALS = {"spin": (2.5, 5.0), "park": (60.0, None)}
+ICEORYX_SHARE, RAY_SHARE = 0.25, 0.005  # at least four and two hundred times as quick
 NAMESPACE = "bench"
 
 
@@ -119,7 +120,11 @@ def _round_trips(sides: dict[str, Side], progress: Callable[[str], None]) -> lis
         rows.append(row(label, times[name], unit="us", goal=("p50", median), peer=peer))
         if tail is not None:
             rows.append(row(f"{label}, its tail", times[name], unit="us", goal=("p99", tail)))
-    return [*rows, *([peer] if peer is not None else [])]
+    if peer is not None:
+        share = [rows[0].p50 / peer.p50]
+        goal = ("p50", ICEORYX_SHARE)
+        rows += [peer, row("lane round trip, spin, over that of iceoryx2", share, unit="ratio", goal=goal)]
+    return rows
 
 
 def _beside_ray(payload: np.ndarray, lane: Row) -> list[Row]:
@@ -136,8 +141,8 @@ def _beside_ray(payload: np.ndarray, lane: Row) -> list[Row]:
     finally:
         runtime.disconnect()
     call = row("Ray actor call, 64 bytes", taken, unit="us")
-    ratio = row("lane round trip, spin, beside a Ray call", [lane.p50], unit="us", peer=call)
-    return [call, ratio]
+    share = [lane.p50 / call.p50]
+    return [call, row("lane round trip, spin, over a Ray call", share, unit="ratio", goal=("p50", RAY_SHARE))]
 
 
 def _use(payload: np.ndarray, cores: list[int], fresh: Row, flow: int, progress: Callable[[str], None]) -> list[Row]:

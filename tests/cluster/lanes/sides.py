@@ -108,9 +108,9 @@ def stall(state):
 @njit(cache=True, nogil=True, error_model="numpy")
 def mixed(message, place):
     """What number ``place`` of a message is."""
-    value = (message * 0x1E3779B97F4A7C15 + place * 0x3F58476D1CE4E5B9) & 0x7FFFFFFFFFFFFFFF
-    value ^= value >> 29
-    return (value * 0x14D049BB133111EB) & MASK
+    value = np.uint64(message) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(place) * np.uint64(0xBF58476D1CE4E5B9)
+    value ^= value >> np.uint64(29)
+    return np.int64((value * np.uint64(0x94D049BB133111EB)) & np.uint64(MASK))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
