@@ -12,13 +12,21 @@ import threading
 import time
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from cluster import runtime
-from cluster.errors import LaneLost, LanesUnavailable, Overloaded, SwarmError, SwarmUnavailable
-from cluster.lanes.lane import Lane
+from cluster.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    LaneLost,
+    LanesUnavailable,
+    Overloaded,
+    SwarmError,
+    SwarmUnavailable,
+)
+from cluster.lanes.lane import LONGEST_S, Lane
 from hive.messages.fast import Caller, FastFacts
 
 OPEN_S = 10.0  # to open a lane: the agent may have to load its kernels first
@@ -26,6 +34,8 @@ RETRY_S = 0.02
 
 Answerer = Callable[[int, np.ndarray, int], np.ndarray]
 """(operation, question, snapshot tag) to the answer: an agent of this process."""
+Receive = Callable[[float], np.ndarray]
+"""Waits so many seconds for the answer to a question that has been sent; to be called once."""
 
 _local: dict[tuple[str, str], tuple[Answerer, Callable[[], FastFacts]]] = {}
 
@@ -41,6 +51,22 @@ class Distance(StrEnum):
 def here(namespace: str, agent_id: str, answer: Answerer, facts: Callable[[], FastFacts]) -> None:
     """Let references of this process find an agent that lives in it."""
     _local[namespace, agent_id] = answer, facts
+
+
+class Askable(Protocol):
+    """Whoever can be asked in numbers: one agent, or one of a role's instances at a time."""
+
+    def facts(self, *, fresh: bool = False) -> FastFacts:
+        """What must be known to ask."""
+        ...
+
+    def send(self, operation: int, question: np.ndarray, *, patience_s: float = 1.0, snapshot: int = 0) -> Receive:
+        """Put a question without waiting for its answer."""
+        ...
+
+    def close(self) -> None:
+        """Hang up."""
+        ...
 
 
 class Reference:
@@ -90,26 +116,56 @@ class Reference:
         SwarmUnavailable
             The agent is gone and has not come back in time.
         """
-        if self.distance is Distance.PROCESS:
-            return _local[self.namespace, self.agent_id][0](operation, question, snapshot)
-        give_up = time.monotonic() + patience_s
-        while self.distance is Distance.LANE:
+        give_up = deadline(patience_s)
+        while True:
             try:
-                lane = self._opened(give_up)
-                if lane is not None:
-                    left = max(0.0, give_up - time.monotonic())
-                    return lane.ask(operation, question, patience_s=left, snapshot=snapshot).copy()
+                return self.attempt(operation, question, give_up, snapshot)
             except LaneLost as error:
-                self._drop()
                 if time.monotonic() + RETRY_S > give_up:
                     raise SwarmUnavailable(f"{self.agent_id} is gone ({error})", "Run `swarm health`") from error
                 time.sleep(RETRY_S)
-        left = max(0.001, give_up - time.monotonic())
+
+    def attempt(self, operation: int, question: np.ndarray, give_up: float, snapshot: int = 0) -> np.ndarray:
+        """Ask once, until ``give_up`` on the monotonic clock, and raise LaneLost where the agent's lane is lost."""
+        if self.distance is Distance.PROCESS:
+            return self._answered_here(operation, question, give_up, snapshot)
+        lane = self._opened(give_up) if self.distance is Distance.LANE else None
+        if lane is None:
+            return self._answered(self._called(operation, question, snapshot), give_up)
         try:
-            answer: np.ndarray = runtime.wait_for(self._actor().fast.remote(operation, question, snapshot), left)
-        except runtime.ActorUnreachable as error:
-            raise SwarmUnavailable(f"{self.agent_id} is gone ({error})", "Run `swarm health`") from error
-        return answer
+            left = max(0.0, give_up - time.monotonic())
+            return lane.ask(operation, question, patience_s=left, snapshot=snapshot)
+        except LaneLost:
+            self._drop(lane)
+            raise
+
+    def send(self, operation: int, question: np.ndarray, *, patience_s: float = 1.0, snapshot: int = 0) -> Receive:
+        """First half of :meth:`ask`, tried once: many agents can be asked before one of them is waited for.
+
+        Returns
+        -------
+        callable
+            The second half; it raises what :meth:`ask` raises, and LaneLost where the agent died meanwhile.
+        """
+        give_up = deadline(patience_s)
+        if self.distance is Distance.PROCESS:
+            answer = self._answered_here(operation, question, give_up, snapshot)
+            return lambda _patience_s: answer
+        lane = self._opened(give_up) if self.distance is Distance.LANE else None
+        if lane is None:
+            call = self._called(operation, question, snapshot)
+            return lambda patience_s: self._answered(call, time.monotonic() + patience_s)
+        try:
+            lane.send(operation, question, patience_s=max(0.0, give_up - time.monotonic()), snapshot=snapshot)
+        except (LaneLost, Overloaded):  # full of what nobody waits for any more: the next one begins empty
+            self._drop(lane)
+            raise
+        return lambda patience_s: self._received(lane, patience_s)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a question can go at once, without a lane to be opened first."""
+        return self._lane is not None or self.distance is not Distance.LANE
 
     def lane(self, patience_s: float = OPEN_S) -> Lane:
         """The lane itself, for who counts nanoseconds.
@@ -147,8 +203,33 @@ class Reference:
                     raise LaneLost(f"{self.agent_id} is not there ({error})", "Ask again") from error
             return self._lane
 
-    def _drop(self) -> None:
+    def _answered_here(self, operation: int, question: np.ndarray, give_up: float, snapshot: int) -> np.ndarray:
+        if time.monotonic() >= give_up:
+            raise DeadlineExceeded("the deadline passed before the agent came to the question", "Allow more time")
+        return _local[self.namespace, self.agent_id][0](operation, question, snapshot)
+
+    def _called(self, operation: int, question: np.ndarray, snapshot: int) -> Any:
+        return self._actor().fast.remote(operation, question, snapshot)
+
+    def _answered(self, call: Any, give_up: float) -> np.ndarray:
+        try:
+            answer: np.ndarray = runtime.wait_for(call, max(0.001, give_up - time.monotonic()))
+        except runtime.ActorUnreachable as error:
+            raise SwarmUnavailable(f"{self.agent_id} is gone ({error})", "Run `swarm health`") from error
+        return answer
+
+    def _received(self, lane: Lane, patience_s: float) -> np.ndarray:
+        try:
+            return lane.receive(patience_s=patience_s)
+        except LaneLost:
+            self._drop(lane)
+            raise
+
+    def _drop(self, lost: Lane | None = None) -> None:
+        """Hang up; where ``lost`` is given, that lane alone and not one that another thread opened since."""
         with self._lock:
+            if lost is not None and self._lane is not lost:
+                return
             lane, self._lane, self._facts = self._lane, None, None
         if lane is not None:
             with contextlib.suppress(SwarmError, OSError):
@@ -156,3 +237,16 @@ class Reference:
 
     def _actor(self) -> Any:
         return runtime.find_actor(self.agent_id, self.namespace)
+
+
+def deadline(patience_s: float) -> float:
+    """A patience as a reading of the monotonic clock.
+
+    Raises
+    ------
+    InvalidRequest
+        It is no span that anybody would wait.
+    """
+    if not 0 <= patience_s <= LONGEST_S:
+        raise InvalidRequest(f"a patience of {patience_s!r} s", f"Give seconds from 0 to {LONGEST_S:g}")
+    return time.monotonic() + patience_s

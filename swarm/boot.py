@@ -31,6 +31,7 @@ from hive.hub.agent import Hub
 from hive.hub.registry import RosterEntry
 from hive.messages.calculation import Role
 from hive.messages.health import AgentState, SwarmHealth, SwarmState
+from hive.routing.page import instance_id
 from swarm.settings import Settings
 
 Progress = Callable[[str, SwarmHealth | None], None]
@@ -200,7 +201,7 @@ def take_down(names: tuple[str, ...], namespace: str) -> list[str]:
 def roster(settings: Settings) -> tuple[tuple[RosterLine, RosterEntry], ...]:
     """Every agent that should live: its kind, and its entry in the hub's registry."""
     return tuple(
-        (line, RosterEntry(agent_id=_agent_id(line.agent.role, number), role=line.agent.role, critical=line.critical))
+        (line, RosterEntry(agent_id=instance_id(line.agent.role, number), role=line.agent.role, critical=line.critical))
         for line in ROSTER
         for number in range(1, (settings.agents.instances if line.many else 1) + 1)
     )
@@ -298,7 +299,3 @@ def _refuse_second(record: Session | None, home: Path) -> None:
         f"a swarm started {record.started_utc} is recorded in {home}, Ray at {record.address}",
         "Use it, or run `swarm down` first",
     )
-
-
-def _agent_id(role: Role, number: int) -> str:
-    return role.value if number == 1 else f"{role.value}-{number}"

@@ -36,6 +36,10 @@ class Descriptor:
     """New at every start of the process, so a restart is never taken for the same life."""
     critical: bool
     """Without it the swarm counts as down, not as degraded."""
+    started: int = 0
+    """Start time of the process, clock ticks since boot: with the pid it names one process and no other."""
+    boot_id: str = ""
+    """Of the machine's present boot."""
 
 
 @message
