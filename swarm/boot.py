@@ -19,12 +19,14 @@ from typing import Any
 
 from actors.agent import CONCURRENCY_GROUPS, Agent, Identity
 from actors.market.market_data.agent import MarketDataAgent
+from actors.pinned import shares
+from actors.risk.agent import RiskAgent
 from actors.risk.correlation.agent import CorrelationAgent
 from actors.risk.liquidity.agent import LiquidityAgent
 from actors.risk.portfolio.agent import PortfolioAgent
 from actors.risk.stress.agent import StressAgent
 from actors.risk.value_at_risk.agent import ValueAtRiskAgent
-from cluster import head, runtime, session
+from cluster import head, runtime, session, topology
 from cluster.errors import BootFailed, SessionConflict, SwarmError, SwarmUnavailable
 from cluster.session import Session
 from hive.hub.agent import Hub
@@ -88,6 +90,7 @@ def up(settings: Settings, home: Path, progress: Progress) -> Session:
                 port=settings.ray.port,
                 dashboard_port=settings.ray.dashboard_port,
                 cpus=settings.ray.cpus or None,
+                resources=topology.discover().resources(),
                 log=home / "ray.log",
                 deadline_s=settings.ray.start_deadline_s,
             )
@@ -152,7 +155,11 @@ def embedded(settings: Settings, progress: Progress, home: Path | None = None) -
         if home is None:
             home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riskswarm-")))
         progress("starting Ray", None)
-        runtime.embed(cpus=settings.ray.cpus or None, namespace=settings.namespace)
+        runtime.embed(
+            cpus=settings.ray.cpus or None,
+            namespace=settings.namespace,
+            resources=topology.discover().resources(),
+        )
         stack.callback(runtime.disconnect)
         bring_up(settings, home, progress)
         yield
@@ -222,6 +229,8 @@ def _create(settings: Settings, home: Path, created: dict[str, Any]) -> None:
         max_concurrency=HUB_MAX_CONCURRENCY,
         max_pending_calls=HUB_MAX_CONCURRENCY,
     )
+    risk = [entry.agent_id for line, entry in entries if issubclass(line.agent, RiskAgent)]
+    asked = shares(risk, settings.agents, topology.discover(), runtime.free_resources())
     for line, entry in entries:
         identity = Identity(
             agent_id=entry.agent_id,
@@ -243,6 +252,7 @@ def _create(settings: Settings, home: Path, created: dict[str, Any]) -> None:
             namespace=settings.namespace,
             concurrency_groups=CONCURRENCY_GROUPS,
             max_pending_calls=settings.agents.max_pending_calls,
+            resources=asked.get(entry.agent_id),
         )
 
 

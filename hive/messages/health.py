@@ -67,6 +67,8 @@ class AgentReport:
     numa_node: int | None = None
     own_core: bool = False
     """Whether nobody else of the swarm was given these cores."""
+    memory_node: int | None = None
+    """NUMA node that new memory is asked from, read back; None where the kernel decides."""
     seat_notes: tuple[str, ...] = ()
     """What must be known of where it runs: rights that are missing, a machine of one node."""
 
