@@ -10,7 +10,7 @@ import hashlib
 import os
 import secrets
 import zlib
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -91,17 +91,20 @@ class RoutingPage:
         page.write(words, kernels.PAGE_AT, self._shown)
 
     def show(self, routes: Iterable[Route]) -> None:
-        """Write these instances where they are not what is shown already. A row stays an instance's for good.
+        """Write these instances where they are not what is shown already.
+
+        A row stays an instance's while there are others for who is new.
 
         Raises
         ------
         Overloaded
-            More different instances than a page has rows; those that have one are shown.
+            More instances than a page has rows; those that have one are shown.
         """
         body = np.zeros(kernels.BODY, np.int64)
         left_out = ""
-        for route in routes:
-            row = self._row(route.agent_id)
+        named = {route.agent_id: route for route in routes}
+        for route in named.values():
+            row = self._row(route.agent_id, named)
             if row == NOBODY:
                 left_out = route.agent_id
                 continue
@@ -148,7 +151,7 @@ class RoutingPage:
 
     def occupy(self, agent_id: str, questions: int) -> None:
         """Count what the hub itself waits for at an instance: calculations are load as well."""
-        row = self._row(agent_id)
+        row = self._rows.index(agent_id) if agent_id in self._rows else NOBODY
         if row != NOBODY:
             self._memory.words[kernels.CELLS + row * MOST_CALLERS + self._own] = questions
 
@@ -156,13 +159,16 @@ class RoutingPage:
         """Let go of the memory; callers keep what they have mapped."""
         self._memory.close()
 
-    def _row(self, agent_id: str) -> int:
+    def _row(self, agent_id: str, present: Container[str]) -> int:
         if agent_id in self._rows:
             return self._rows.index(agent_id)
-        if len(self._rows) == MOST_ROWS:
-            return NOBODY
-        self._rows.append(agent_id)
-        return len(self._rows) - 1
+        if len(self._rows) < MOST_ROWS:
+            self._rows.append(agent_id)
+            return len(self._rows) - 1
+        row = next((row for row, other in enumerate(self._rows) if other not in present), NOBODY)
+        if row != NOBODY:
+            self._rows[row] = agent_id
+        return row
 
     def _column(self) -> int:
         column = next((place for place in range(1, MOST_CALLERS) if place not in self._callers), NOBODY)

@@ -108,16 +108,21 @@ class Router:
         while not self._closed:
             view = self._view
             assert view is not None
-            poll = select.poll()
-            poll.register(self._bell, select.POLLIN)
-            poll.register(view.hub.fileno(), select.POLLIN)
-            poll.poll()
+            _asleep(None, self._bell, view.hub.fileno())
             while not self._closed and self._view is view:
                 try:
                     self._take(ATTACH_S)
-                except (SwarmError, runtime.ActorUnreachable):
-                    only_bell = select.poll()
-                    only_bell.register(self._bell, select.POLLIN)
-                    only_bell.poll(int(RETRY_S * 1e3))
-                if self._elsewhere:  # the next hub lives on another machine
+                except Exception:  # whatever keeps the next hub from answering, it may pass
+                    _asleep(RETRY_S, self._bell)
+                if self._elsewhere:  # the next hub lives on another machine, and nobody writes this page any more
+                    self._view = None
+                    self._old.append(view)
                     return
+
+
+def _asleep(seconds: float | None, *descriptors: int) -> None:
+    """Sleep until one of these can be read from, or the time is up."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    poll.poll(None if seconds is None else seconds * 1e3)
