@@ -11,7 +11,7 @@ from cluster import pinning
 from cluster.errors import DeadlineExceeded, LanesUnavailable, UnknownSnapshot
 from cluster.lanes.lane import ANSWERS
 from cluster.lanes.layout import PAGE, SLOT_HEADER, WRONG_SNAPSHOT
-from cluster.lanes.port import LaneAddress, Port, PortStatus
+from cluster.lanes.port import HANDOVER_S, LaneAddress, Port, PortStatus
 from cluster.lanes.settings import LaneSettings
 from hive.messages.fast import Caller, FastFacts, boot_id
 
@@ -68,8 +68,14 @@ class LaneHost:
         pinning.prefault(self.port.memory.words[first : first + self.port.geometry.lane_words - PAGE])
         return address
 
-    def ask(self, operation: int, question: np.ndarray, snapshot: int) -> np.ndarray:
-        """Answer one question on the serving thread, for callers who have no lane."""
+    def ask(self, operation: int, question: np.ndarray, snapshot: int, patience_s: float = HANDOVER_S) -> np.ndarray:
+        """Answer one question on the serving thread, for callers who have no lane.
+
+        Raises
+        ------
+        DeadlineExceeded
+            The thread did not come to it within ``patience_s`` seconds.
+        """
 
         def answer() -> np.ndarray:
             if snapshot not in (0, self.facts.tag):
@@ -78,7 +84,7 @@ class LaneHost:
             return self._service.ask(operation, question)
 
         try:
-            return self.port.do(answer)
+            return self.port.do(answer, patience_s)
         except TimeoutError:
             raise DeadlineExceeded("the agent's loop did not come to the question", "Run `swarm health`") from None
 

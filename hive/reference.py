@@ -26,14 +26,14 @@ from cluster.errors import (
     SwarmError,
     SwarmUnavailable,
 )
-from cluster.lanes.lane import LONGEST_S, Lane
+from cluster.lanes.lane import LONGEST_S, NO_VECTOR, Lane
 from hive.messages.fast import Caller, FastFacts
 
 OPEN_S = 10.0  # to open a lane: the agent may have to load its kernels first
 RETRY_S = 0.02
 
-Answerer = Callable[[int, np.ndarray, int], np.ndarray]
-"""(operation, question, snapshot tag) to the answer: an agent of this process."""
+Answerer = Callable[[int, np.ndarray, int, float], np.ndarray]
+"""(operation, question, snapshot tag, seconds to wait) to the answer: an agent of this process."""
 Receive = Callable[[float], np.ndarray]
 """Waits so many seconds for the answer to a question that has been sent; to be called once."""
 
@@ -58,6 +58,10 @@ class Askable(Protocol):
 
     def facts(self, *, fresh: bool = False) -> FastFacts:
         """What must be known to ask."""
+        ...
+
+    def ask(self, operation: int, question: np.ndarray, *, patience_s: float = 1.0, snapshot: int = 0) -> np.ndarray:
+        """Numbers that an operation gives for a question."""
         ...
 
     def send(self, operation: int, question: np.ndarray, *, patience_s: float = 1.0, snapshot: int = 0) -> Receive:
@@ -131,7 +135,7 @@ class Reference:
             return self._answered_here(operation, question, give_up, snapshot)
         lane = self._opened(give_up) if self.distance is Distance.LANE else None
         if lane is None:
-            return self._answered(self._called(operation, question, snapshot), give_up)
+            return self._answered(self._called(operation, question, give_up, snapshot), give_up)
         try:
             left = max(0.0, give_up - time.monotonic())
             return lane.ask(operation, question, patience_s=left, snapshot=snapshot)
@@ -153,7 +157,7 @@ class Reference:
             return lambda _patience_s: answer
         lane = self._opened(give_up) if self.distance is Distance.LANE else None
         if lane is None:
-            call = self._called(operation, question, snapshot)
+            call = self._called(operation, question, give_up, snapshot)
             return lambda patience_s: self._answered(call, time.monotonic() + patience_s)
         try:
             lane.send(operation, question, patience_s=max(0.0, give_up - time.monotonic()), snapshot=snapshot)
@@ -204,19 +208,17 @@ class Reference:
             return self._lane
 
     def _answered_here(self, operation: int, question: np.ndarray, give_up: float, snapshot: int) -> np.ndarray:
-        if time.monotonic() >= give_up:
-            raise DeadlineExceeded("the deadline passed before the agent came to the question", "Allow more time")
-        return _local[self.namespace, self.agent_id][0](operation, question, snapshot)
+        return _local[self.namespace, self.agent_id][0](operation, _vector(question), snapshot, _left(give_up))
 
-    def _called(self, operation: int, question: np.ndarray, snapshot: int) -> Any:
-        return self._actor().fast.remote(operation, question, snapshot)
+    def _called(self, operation: int, question: np.ndarray, give_up: float, snapshot: int) -> Any:
+        return self._actor().fast.remote(operation, _vector(question), snapshot, _left(give_up))
 
     def _answered(self, call: Any, give_up: float) -> np.ndarray:
         try:
             answer: np.ndarray = runtime.wait_for(call, max(0.001, give_up - time.monotonic()))
         except runtime.ActorUnreachable as error:
             raise SwarmUnavailable(f"{self.agent_id} is gone ({error})", "Run `swarm health`") from error
-        return answer
+        return answer if answer.flags.writeable else answer.copy()  # Ray's are its own
 
     def _received(self, lane: Lane, patience_s: float) -> np.ndarray:
         try:
@@ -237,6 +239,21 @@ class Reference:
 
     def _actor(self) -> Any:
         return runtime.find_actor(self.agent_id, self.namespace)
+
+
+def _left(give_up: float) -> float:
+    """Seconds until then: a question that is late already is not put."""
+    left = give_up - time.monotonic()
+    if left <= 0:
+        raise DeadlineExceeded("the deadline passed before the question was put", "Allow more time")
+    return left
+
+
+def _vector(question: np.ndarray) -> np.ndarray:
+    """The question, where it is what a lane carries."""
+    if not isinstance(question, np.ndarray) or question.dtype != np.float64 or question.ndim != 1:
+        raise InvalidRequest(*NO_VECTOR)
+    return question
 
 
 def deadline(patience_s: float) -> float:

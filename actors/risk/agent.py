@@ -22,7 +22,7 @@ from actors.pinned import take_seat
 from actors.settings import ShellSettings
 from cluster import runtime, topology
 from cluster.errors import DeadlineExceeded, SwarmError, SwarmUnavailable
-from cluster.lanes.port import LaneAddress, PortStatus
+from cluster.lanes.port import HANDOVER_S, LaneAddress, PortStatus
 from cluster.lanes.settings import LaneSettings
 from hive.market.snapshot import MarketSnapshot
 from hive.messages.calculation import AgentAnswer, AnswerStatus, Parameters, Role, Task
@@ -108,9 +108,9 @@ class RiskAgent(Agent, ABC, Generic[State]):
         return self._host().facts
 
     @runtime.answered_in("control")
-    def fast(self, operation: int, question: np.ndarray, snapshot: int) -> np.ndarray:
+    def fast(self, operation: int, question: np.ndarray, snapshot: int, patience_s: float = HANDOVER_S) -> np.ndarray:
         """Answer one fast question for a caller who has no lane."""
-        return self._host().ask(operation, question, snapshot)
+        return self._host().ask(operation, question, snapshot, patience_s)
 
     @runtime.answered_in("health")
     def lanes(self) -> PortStatus | None:
