@@ -171,6 +171,11 @@ class Reference:
         """Whether a question can go at once, without a lane to be opened first."""
         return self._lane is not None or self.distance is not Distance.LANE
 
+    @property
+    def opened(self) -> Lane | None:
+        """The lane where there is one already."""
+        return self._lane
+
     def lane(self, patience_s: float = OPEN_S) -> Lane:
         """The lane itself, for who counts nanoseconds.
 

@@ -98,6 +98,20 @@ def choose(words: np.ndarray, copies: np.ndarray, state: np.ndarray, role: int, 
 
 
 @njit(**OPTIONS)
+def take(words: np.ndarray, copies: np.ndarray, state: np.ndarray, role: int, lives: np.ndarray) -> int:
+    """:func:`choose` and :func:`count` one question more, where the way to the chosen life is open.
+
+    ``lives`` holds, for every row, the life that the caller has a lane to. ``NOBODY`` where it has none to this one:
+    then nothing is counted.
+    """
+    row = choose(words, copies, state, role, NOBODY)
+    if row == NOBODY or lives[row] != copies[0, ROW * (1 + row) + LIFE]:
+        return NOBODY
+    count(words, state, row, 1)
+    return int(row)
+
+
+@njit(**OPTIONS)
 def renew(words: np.ndarray, copies: np.ndarray, state: np.ndarray) -> None:
     """Take up a page that was written since; one that is not whole changes nothing."""
     version = load_acquire(words, PAGE_AT)
@@ -142,5 +156,6 @@ def warm() -> None:
     words, copies, state = np.zeros(WORDS, np.int64), np.zeros((2, BODY), np.int64), np.ones(STATE, np.int64)
     page.write(words, PAGE_AT, np.zeros(BODY, np.int64))
     choose(words, copies, state, 1, NOBODY)
+    take(words, copies, state, 1, np.zeros(MOST_ROWS, np.int64))
     count(words, state, 0, 1)
     load(words, 0)

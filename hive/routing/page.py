@@ -216,6 +216,14 @@ class RoutingView:
         """Row of the instance to ask next, ``NOBODY`` where none serves; never the row ``avoided``."""
         return int(kernels.choose(self._words, self._copies, self._state, CODES[role], avoided))
 
+    def take(self, code: int, lives: np.ndarray) -> int:
+        """Row of the instance to ask next, counted, where ``lives`` says that the way to it is open; else ``NOBODY``.
+
+        ``code`` is the role's, of ``CODES``; ``lives`` are int64 (MOST_ROWS,).
+        """
+        row: int = kernels.take(self._words, self._copies, self._state, code, lives)
+        return row
+
     def count(self, row: int, change: int) -> None:
         """Add to the questions of this process that wait at a row's instance."""
         kernels.count(self._words, self._state, row, change)

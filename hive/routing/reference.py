@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import TypeVar
 
 import numpy as np
@@ -20,8 +21,8 @@ from cluster.lanes.lane import Lane
 from hive.messages.calculation import Role
 from hive.messages.fast import FastFacts
 from hive.reference import OPEN_S, RETRY_S, Distance, Receive, Reference, deadline
-from hive.routing.kernels import ELSEWHERE, NOBODY
-from hive.routing.page import RoutingView
+from hive.routing.kernels import ELSEWHERE, MOST_ROWS, NOBODY
+from hive.routing.page import CODES, RoutingView
 from hive.routing.router import Router
 
 T = TypeVar("T")
@@ -36,6 +37,31 @@ class Leg:
     row: int
     life: int
     reference: Reference
+
+
+class Ways:
+    """Lanes that are open to rows of one page: whoever is chosen there is asked without a further look."""
+
+    def __init__(self, view: RoutingView) -> None:
+        self.view = view
+        self._lives: np.ndarray = np.zeros(MOST_ROWS, np.int64)
+        self._open: dict[int, tuple[Leg, Lane]] = {}
+
+    def take(self, code: int) -> tuple[Leg, Lane] | None:
+        """The instance of a role to ask next, counted; None where its lane is not open, or nobody serves."""
+        row = self.view.take(code, self._lives)
+        return None if row == NOBODY else self._open[row]
+
+    def enter(self, leg: Leg, lane: Lane) -> None:
+        """A leg's lane is open."""
+        self._open[leg.row] = leg, lane
+        self._lives[leg.row] = leg.life
+
+    def forget(self, leg: Leg) -> None:
+        """That life answers no more: neither this way nor, until the page changes, by another choice."""
+        self.view.doubt(leg.row, leg.life)
+        if self._lives[leg.row] == leg.life:
+            self._lives[leg.row] = 0
 
 
 class RoutedReference:
@@ -68,12 +94,14 @@ class RoutedReference:
     ) -> None:
         self.role, self.namespace = role, namespace
         self._router, self._name, self._wait, self._asked = router, name, wait, distance
+        self._code = CODES[role]
         self._lock = threading.Lock()
         self._legs: dict[int, Leg] = {}
         self._unrouted: Leg | None = None
         self._opening: threading.Thread | None = None
-        self._counted: dict[int, Leg] = {}
-        self._tickets = 0
+        self._ways: Ways | None = None
+        self._counted: dict[int, tuple[RoutingView, int]] = {}
+        self._tickets = count()
 
     @property
     def distance(self) -> Distance:
@@ -95,15 +123,41 @@ class RoutedReference:
         SwarmUnavailable
             No instance served in time.
         """
+        give_up = deadline(patience_s)
+        ways = self._ways
+        taken = ways.take(self._code) if ways is not None and ways.view is self._router.attached else None
+        if ways is not None and taken is not None:
+            leg, lane = taken
+            try:
+                return lane.ask(operation, question, patience_s=patience_s, snapshot=snapshot)
+            except Overloaded:  # another instance may have room
+                pass
+            except SwarmUnavailable:
+                ways.forget(leg)
+            finally:
+                ways.view.count(leg.row, -1)
 
         def attempt(reference: Reference, give_up: float) -> np.ndarray:
             return reference.attempt(operation, question, give_up, snapshot)
 
-        return self._through(deadline(patience_s), attempt)
+        return self._through(give_up, attempt)
 
     def send(self, operation: int, question: np.ndarray, *, patience_s: float = 1.0, snapshot: int = 0) -> Receive:
         """As :meth:`hive.reference.Reference.send` says; the answer may come from another instance than was asked."""
         give_up = deadline(patience_s)
+        ways = self._ways
+        taken = ways.take(self._code) if ways is not None and ways.view is self._router.attached else None
+        if ways is not None and taken is not None:
+            leg, lane = taken
+            try:
+                lane.send(operation, question, patience_s=patience_s, snapshot=snapshot)
+                return self._awaited(lambda left_s: lane.receive(patience_s=left_s), leg, operation, question, snapshot)
+            except BaseException as error:
+                ways.view.count(leg.row, -1)
+                if not isinstance(error, (Overloaded, SwarmUnavailable)):
+                    raise
+                if not isinstance(error, Overloaded):
+                    ways.forget(leg)
         held: list[Leg] = []
 
         def attempt(reference: Reference, give_up: float) -> Receive:
@@ -112,21 +166,7 @@ class RoutedReference:
 
         receive = self._through(give_up, attempt, held)
         (leg,) = held
-        self._tickets += 1
-        ticket = self._tickets
-        self._counted[ticket] = leg
-
-        def received(patience_s: float) -> np.ndarray:
-            give_up = deadline(patience_s)
-            try:
-                return receive(patience_s)
-            except SwarmUnavailable:
-                _doubt(leg)
-            finally:
-                self._uncount(ticket)
-            return self.ask(operation, question, patience_s=max(0.0, give_up - time.monotonic()), snapshot=snapshot)
-
-        return received
+        return self._awaited(receive, leg, operation, question, snapshot)
 
     def lane(self, patience_s: float = OPEN_S) -> Lane:
         """A lane to the instance that would be asked now, for who counts nanoseconds. What it carries is not counted.
@@ -147,10 +187,29 @@ class RoutedReference:
             opening = self._opening
         if opening is not None:
             opening.join(OPEN_S)
+        self._ways = None
         for ticket in list(self._counted):
             self._uncount(ticket)
         for leg in (*legs.values(), *([unrouted] if unrouted is not None else [])):
             leg.reference.close()
+
+    def _awaited(self, receive: Receive, leg: Leg, operation: int, question: np.ndarray, snapshot: int) -> Receive:
+        """The second half of a question that is counted: from another instance where this one dies."""
+        ticket = next(self._tickets)
+        if leg.view is not None:
+            self._counted[ticket] = leg.view, leg.row
+
+        def received(patience_s: float) -> np.ndarray:
+            give_up = deadline(patience_s)
+            try:
+                return receive(patience_s)
+            except SwarmUnavailable:
+                _doubt(leg)
+            finally:
+                self._uncount(ticket)
+            return self.ask(operation, question, patience_s=max(0.0, give_up - time.monotonic()), snapshot=snapshot)
+
+        return received
 
     def _through(self, give_up: float, work: Callable[[Reference, float], T], held: list[Leg] | None = None) -> T:
         """Do ``work`` with the instance to be asked, and where that one is gone with another; counted meanwhile.
@@ -166,6 +225,7 @@ class RoutedReference:
             kept = False
             try:
                 result = work(leg.reference, give_up)
+                self._enter(leg)
                 if held is not None:
                     held.append(leg)
                     kept = True
@@ -261,9 +321,19 @@ class RoutedReference:
             leg.reference.close()
 
     def _uncount(self, ticket: int) -> None:
-        leg = self._counted.pop(ticket, None)
-        if leg is not None and leg.view is not None:
-            leg.view.count(leg.row, -1)
+        view, row = self._counted.pop(ticket, (None, NOBODY))
+        if view is not None:
+            view.count(row, -1)
+
+    def _enter(self, leg: Leg) -> None:
+        """Remember an open lane for the next question, which need not look for it then."""
+        lane = leg.reference.opened
+        if leg.view is None or lane is None:
+            return
+        ways = self._ways
+        if ways is None or ways.view is not leg.view:
+            ways = self._ways = Ways(leg.view)
+        ways.enter(leg, lane)
 
 
 def _doubt(leg: Leg) -> None:

@@ -39,6 +39,11 @@ class Router:
         self._bell = -1
         self._watch: threading.Thread | None = None
 
+    @property
+    def attached(self) -> RoutingView | None:
+        """The page where it has been attached already."""
+        return self._view
+
     def view(self, patience_s: float = ATTACH_S) -> RoutingView | None:
         """The page; None where this process cannot have it, because the hub lives on another machine.
 
