@@ -27,12 +27,13 @@ from actors.risk.portfolio.agent import PortfolioAgent
 from actors.risk.stress.agent import StressAgent
 from actors.risk.value_at_risk.agent import ValueAtRiskAgent
 from cluster import head, runtime, session, topology
-from cluster.errors import BootFailed, SessionConflict, SwarmError, SwarmUnavailable
+from cluster.errors import BootFailed, InvalidSettings, SessionConflict, SwarmError, SwarmUnavailable
 from cluster.session import Session
 from hive.hub.agent import Hub
 from hive.hub.registry import RosterEntry
 from hive.messages.calculation import Role
 from hive.messages.health import AgentState, SwarmHealth, SwarmState
+from hive.routing.kernels import MOST_ROWS
 from hive.routing.page import instance_id
 from swarm.settings import Settings
 
@@ -206,12 +207,24 @@ def take_down(names: tuple[str, ...], namespace: str) -> list[str]:
 
 
 def roster(settings: Settings) -> tuple[tuple[RosterLine, RosterEntry], ...]:
-    """Every agent that should live: its kind, and its entry in the hub's registry."""
-    return tuple(
+    """Every agent that should live: its kind, and its entry in the hub's registry.
+
+    Raises
+    ------
+    InvalidSettings
+        They are more than the routing page has rows.
+    """
+    found = tuple(
         (line, RosterEntry(agent_id=instance_id(line.agent.role, number), role=line.agent.role, critical=line.critical))
         for line in ROSTER
         for number in range(1, (settings.agents.instances if line.many else 1) + 1)
     )
+    if len(found) > MOST_ROWS:
+        raise InvalidSettings(
+            f"agents.instances is {settings.agents.instances}: {len(found)} agents, and {MOST_ROWS} can be routed",
+            "Lower it",
+        )
+    return found
 
 
 def _create(settings: Settings, home: Path, created: dict[str, Any]) -> None:

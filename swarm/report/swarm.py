@@ -12,6 +12,8 @@ from cluster.lanes.port import PortStatus
 from cluster.topology import format_cpulist
 from hive.market.snapshot import SHORT_ID, QualityReport, SnapshotHeader
 from hive.messages.health import AgentHealth, AgentReport, AgentState, RolePerformance, SwarmHealth, SwarmState
+from hive.routing.kernels import ELSEWHERE, SOMEWHERE
+from hive.routing.page import Route
 from swarm.settings import Setting
 
 STATE_STYLE = {
@@ -136,6 +138,22 @@ def lanes(
                 str(lane.counters["timed_out"]),
                 str(lane.counters["full"]),
             )
+    return table
+
+
+def routes(found: Sequence[tuple[Route, int]]) -> Table:
+    """One line an instance, as whoever asks in numbers sees it."""
+    table = _table("instance", "serves", "where", "pid", "waiting")
+    for route, waiting in sorted(found, key=lambda entry: entry[0].agent_id):
+        serves = "keeps failing, asked last" if route.passed_over else "yes"
+        where = {ELSEWHERE: "another machine", SOMEWHERE: "here"}.get(route.place, f"numa{route.place}")
+        table.add_row(
+            route.agent_id,
+            Text(serves, style="yellow" if route.passed_over else "") if route.serving else Text("no", style="red"),
+            where,
+            str(route.pid),
+            str(waiting),
+        )
     return table
 
 
