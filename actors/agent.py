@@ -24,7 +24,9 @@ import psutil
 from actors.settings import ShellSettings
 from cluster import runtime
 from cluster.errors import DeadlineExceeded, SwarmError, SwarmUnavailable
+from cluster.lanes.peer import started
 from hive.messages.calculation import PARTICIPANTS, CalculationType, Role
+from hive.messages.fast import boot_id
 from hive.messages.health import AgentReport, AgentState, Descriptor
 
 CONCURRENCY_GROUPS = {"health": 1, "control": 2, "compute": 1}
@@ -72,6 +74,8 @@ class Agent:
             pid=os.getpid(),
             incarnation=self._incarnation,
             critical=identity.critical,
+            started=started(os.getpid()),
+            boot_id=boot_id(),
         )
         self._own_handle = runtime.own_handle()
         self._news = threading.Event()

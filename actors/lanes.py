@@ -7,10 +7,11 @@ import threading
 import numpy as np
 
 from actors.fast import FastService
-from cluster.errors import LanesUnavailable, UnknownSnapshot
+from cluster import pinning
+from cluster.errors import DeadlineExceeded, LanesUnavailable, UnknownSnapshot
 from cluster.lanes.lane import ANSWERS
-from cluster.lanes.layout import SLOT_HEADER, WRONG_SNAPSHOT
-from cluster.lanes.port import LaneAddress, Port, PortStatus
+from cluster.lanes.layout import PAGE, SLOT_HEADER, WRONG_SNAPSHOT
+from cluster.lanes.port import HANDOVER_S, LaneAddress, Port, PortStatus
 from cluster.lanes.settings import LaneSettings
 from hive.messages.fast import Caller, FastFacts, boot_id
 
@@ -24,16 +25,29 @@ class LaneHost:
     ----------
     own_core : bool
         Whether this agent has a core to itself, so that it may spin on it.
+    node : int or None
+        NUMA node on which the lanes should lie, whoever touches them; None leaves that to the kernel.
     """
 
-    def __init__(self, settings: LaneSettings, service: FastService, facts: FastFacts, *, own_core: bool) -> None:
+    def __init__(
+        self,
+        settings: LaneSettings,
+        service: FastService,
+        facts: FastFacts,
+        *,
+        own_core: bool,
+        node: int | None = None,
+    ) -> None:
         wait = ("spin" if own_core else PARK) if settings.wait == AUTO else settings.wait
         words = max(settings.slot_words, _room_for(service.largest))
         self._service, self.facts = service, facts
         self.port = Port(lanes=settings.per_agent, slots=settings.slots, slot_words=words, strategy=wait)
         self.port.about(facts.tag)
-        self._thread = threading.Thread(target=self.port.serve, args=(lambda: self._service.loop,), name="lanes")
-        self._thread.daemon = True
+        self.notes: tuple[str, ...] = ()
+        """What was refused of where the lanes should lie; sentences for people."""
+        if node is not None:
+            self._note(pinning.prefer_node_for(self.port.memory.words, node))
+        self._thread = threading.Thread(target=self._serve, args=(node,), name="lanes", daemon=True)
         self._thread.start()
 
     def open(self, caller: Caller) -> LaneAddress:
@@ -48,10 +62,20 @@ class LaneHost:
         """
         if caller.boot_id != boot_id():
             raise LanesUnavailable("the caller lives on another machine", "Ask through Ray")
-        return self.port.open(caller.pid, caller.started, caller.wait)
+        address = self.port.open(caller.pid, caller.started, caller.wait)
+        first = self.port.geometry.lane_at(address.lane) + PAGE
+        # Nobody writes there yet: the caller does not know the lane, and the agent answers no question it has not got.
+        pinning.prefault(self.port.memory.words[first : first + self.port.geometry.lane_words - PAGE])
+        return address
 
-    def ask(self, operation: int, question: np.ndarray, snapshot: int) -> np.ndarray:
-        """Answer one question on the serving thread, for callers who have no lane."""
+    def ask(self, operation: int, question: np.ndarray, snapshot: int, patience_s: float = HANDOVER_S) -> np.ndarray:
+        """Answer one question on the serving thread, for callers who have no lane.
+
+        Raises
+        ------
+        DeadlineExceeded
+            The thread did not come to it within ``patience_s`` seconds.
+        """
 
         def answer() -> np.ndarray:
             if snapshot not in (0, self.facts.tag):
@@ -59,7 +83,20 @@ class LaneHost:
                 raise UnknownSnapshot(problem, remedy)
             return self._service.ask(operation, question)
 
-        return self.port.do(answer)
+        try:
+            return self.port.do(answer, patience_s)
+        except TimeoutError:
+            raise DeadlineExceeded("the agent's loop did not come to the question", "Run `swarm health`") from None
+
+    def _serve(self, node: int | None) -> None:
+        """The serving thread. Memory policies are a thread's own, and one of Ray's threads has started this one."""
+        if node is not None:
+            self._note(pinning.prefer_node(node))
+        self.port.serve(lambda: self._service.loop)
+
+    def _note(self, refused: str) -> None:
+        if refused and refused not in self.notes:
+            self.notes = (*self.notes, refused)
 
     def renew(self, service: FastService, facts: FastFacts) -> None:
         """Answer on another snapshot from now on."""

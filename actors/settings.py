@@ -13,7 +13,7 @@ class ShellSettings:
     """How an agent lives, whatever it is for."""
 
     instances: Annotated[int, Ge(1)] = 1
-    """Instances of each risk agent; the hub balances between them."""
+    """Instances of each risk agent; the hub and whoever asks in numbers balance between them."""
     max_pending_calls: Annotated[int, Ge(1)] = 256
     """Calls one caller may have waiting at an agent before it is refused."""
     restart_pause_s: Annotated[float, Gt(0)] = 5.0

@@ -17,7 +17,9 @@ from types import ModuleType
 
 import actors
 import cluster.lanes
+import hive.routing
 from cluster.lanes.warm import warm as warm_lanes
+from hive.routing import kernels as routing_kernels
 
 
 def kernel_modules() -> Iterator[ModuleType]:
@@ -29,12 +31,15 @@ def kernel_modules() -> Iterator[ModuleType]:
 
 def warm() -> dict[str, float]:
     """Throw away what was kept and call every kernel once; returns the seconds that each module took."""
-    for package in (actors, cluster.lanes):
+    for package in (actors, cluster.lanes, hive.routing):
         for kept in Path(package.__path__[0]).rglob("*.nb[ic]"):
             kept.unlink(missing_ok=True)
     started = time.perf_counter()
     warm_lanes()
     taken = {cluster.lanes.__name__: time.perf_counter() - started}
+    started = time.perf_counter()
+    routing_kernels.warm()
+    taken[hive.routing.__name__] = time.perf_counter() - started
     for module in kernel_modules():
         started = time.perf_counter()
         module.warm()

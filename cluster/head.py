@@ -8,6 +8,7 @@ not imported here, so that the guard is up in a moment.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +46,18 @@ class Head:
     """Where it keeps its logs and sockets."""
 
 
-def start(*, port: int, dashboard_port: int, cpus: int | None, log: Path, deadline_s: float) -> Head:
+def start(
+    *,
+    port: int,
+    dashboard_port: int,
+    cpus: int | None,
+    log: Path,
+    deadline_s: float,
+    resources: Mapping[str, float] = {},
+) -> Head:
     """Start a Ray head on this machine, detached from this terminal; :func:`cluster.runtime.use_token` comes first.
+
+    ``resources`` are what it advertises beside cores and memory.
 
     Raises
     ------
@@ -62,6 +73,7 @@ def start(*, port: int, dashboard_port: int, cpus: int | None, log: Path, deadli
         *("--port", str(port)),
         *("--dashboard-host", LOOPBACK, "--dashboard-port", str(dashboard_port)),
         *(("--num-cpus", str(cpus)) if cpus is not None else ()),
+        *(("--resources", json.dumps(dict(resources))) if resources else ()),
     ]
     launcher = _launch(command, log)
     try:

@@ -33,6 +33,7 @@ NUMA_MAPS = Path("/proc/self/numa_maps")
 PASSES = 8  # over all threads; the second one finds those that were started during the first
 MPOL_PREFERRED = 1  # a full node sends pages elsewhere; MPOL_BIND would have the process killed
 SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
+MBIND = {"x86_64": 237, "aarch64": 235}
 GET_MEMPOLICY = {"x86_64": 239, "aarch64": 236}
 NODE_LIMIT = 1024  # MAX_NUMNODES of the largest kernels; get_mempolicy refuses a mask shorter than the kernel's
 WORD_BITS = 8 * ctypes.sizeof(ctypes.c_ulong)
@@ -93,14 +94,37 @@ def prefer_node(node: int) -> str:
     str
         Empty when done, else why not.
     """
+    mask = _mask_of(node)
     refusal = errno.EINVAL
-    if 0 <= node < NODE_LIMIT:
-        mask = _node_mask()
-        mask[node // WORD_BITS] = 1 << node % WORD_BITS
+    if mask is not None:
         refusal = _syscall(SET_MEMPOLICY, ctypes.c_long(MPOL_PREFERRED), mask, ctypes.c_ulong(NODE_LIMIT + 1))
-    if refusal == errno.EINVAL:
-        return f"memory policy not set: node {node} does not exist or is not allowed here"
-    return f"memory policy not set: {_why(refusal)}" if refusal else ""
+    return _policy_refused("memory policy", node, refusal)
+
+
+def prefer_node_for(buffer: np.ndarray[Any, Any], node: int) -> str:
+    """Prefer ``node`` for the pages of ``buffer`` that nobody has touched yet, whoever touches them first.
+
+    For memory that processes share and that each of them touches a part of: their own policies say nothing then. The
+    buffer begins at a page.
+
+    Returns
+    -------
+    str
+        Empty when done, else why not.
+    """
+    mask = _mask_of(node)
+    refusal = errno.EINVAL
+    if mask is not None:
+        refusal = _syscall(
+            MBIND,
+            ctypes.c_void_p(buffer.ctypes.data),
+            ctypes.c_ulong(buffer.nbytes),
+            ctypes.c_long(MPOL_PREFERRED),
+            mask,
+            ctypes.c_ulong(NODE_LIMIT + 1),
+            ctypes.c_ulong(0),
+        )
+    return _policy_refused("policy of shared memory", node, refusal)
 
 
 def renice(value: int, *, task_dir: Path = TASKS) -> str:
@@ -270,6 +294,21 @@ def _policy_nodes() -> tuple[list[int], int]:
     if refusal:
         return [], refusal
     return [node for node in range(NODE_LIMIT) if mask[node // WORD_BITS] >> node % WORD_BITS & 1], 0
+
+
+def _mask_of(node: int) -> ctypes.Array[ctypes.c_ulong] | None:
+    """The mask of one node; None for what is no node."""
+    if not 0 <= node < NODE_LIMIT:
+        return None
+    mask = _node_mask()
+    mask[node // WORD_BITS] = 1 << node % WORD_BITS
+    return mask
+
+
+def _policy_refused(what: str, node: int, refusal: int) -> str:
+    if refusal == errno.EINVAL:
+        return f"{what} not set: node {node} does not exist or is not allowed here"
+    return f"{what} not set: {_why(refusal)}" if refusal else ""
 
 
 def _node_mask() -> ctypes.Array[ctypes.c_ulong]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import ray
@@ -86,8 +86,10 @@ def connect(address: str, namespace: str) -> str:
     return f"http://{context.dashboard_url}" if context.dashboard_url else ""
 
 
-def embed(*, cpus: int | None, namespace: str) -> None:
+def embed(*, cpus: int | None, namespace: str, resources: Mapping[str, float] = {}) -> None:
     """Start a Ray whose processes are children of this one and die with it.
+
+    ``resources`` are what it advertises beside cores and memory.
 
     Raises
     ------
@@ -102,6 +104,7 @@ def embed(*, cpus: int | None, namespace: str) -> None:
     context = ray.init(
         address="local",  # without it Ray joins whatever Ray of this machine was started last
         num_cpus=cpus,
+        resources=dict(resources),
         namespace=namespace,
         include_dashboard=False,
         log_to_driver=False,
@@ -219,6 +222,16 @@ def swarm_error(error: BaseException) -> SwarmError | None:
     """The SwarmError inside what Ray raised, or None when it holds another kind."""
     cause = getattr(error, "cause", error)
     return cause if isinstance(cause, SwarmError) else None
+
+
+def free_resources() -> dict[str, float]:
+    """What the nodes of the joined Ray advertise together and nobody has been granted, by name."""
+    return {str(name): float(amount) for name, amount in ray.available_resources().items()}
+
+
+def granted_resources() -> dict[str, float]:
+    """What Ray granted the actor this process is."""
+    return {str(name): float(amount) for name, amount in ray.get_runtime_context().get_assigned_resources().items()}
 
 
 def node_id() -> str:

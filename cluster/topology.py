@@ -19,6 +19,7 @@ NODES = "sys/devices/system/node"
 CPUS = "sys/devices/system/cpu"
 CGROUPS = "sys/fs/cgroup"
 OWN_CGROUP = "proc/self/cgroup"
+RESOURCE = "numa"
 CORE_LIMIT = 65_536  # eight times the kernel's largest NR_CPUS: beyond it a list is garbage, and would fill memory
 
 _ITEM = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([0-9]{1,9})/([0-9]{1,9}))?)?")
@@ -67,7 +68,7 @@ class Topology:
 
     def resources(self) -> dict[str, float]:
         """Number of usable cores per node under the names ``numa0``, ``numa1``..., for ``ray start --resources``."""
-        return {f"numa{node.number}": float(len(node.cores)) for node in self.nodes if node.cores}
+        return {resource_of(node.number): float(len(node.cores)) for node in self.nodes if node.cores}
 
     def plan(
         self, agents: Sequence[str], *, reserved: int = 1, node_of: Mapping[str, int] = {}
@@ -178,6 +179,17 @@ def discover(root: Path = Path("/"), allowed: frozenset[int] | None = None) -> T
         allowed=usable,
         notes=tuple(notes),
     )
+
+
+def resource_of(node: int) -> str:
+    """Name under which a NUMA node is advertised."""
+    return f"{RESOURCE}{node}"
+
+
+def node_of(resources: Iterable[str]) -> int | None:
+    """The first NUMA node among names of resources; None where there is none."""
+    numbers = (name.removeprefix(RESOURCE) for name in resources if name.startswith(RESOURCE))
+    return next((int(number) for number in numbers if number.isdecimal()), None)
 
 
 def parse_cpulist(text: str) -> tuple[int, ...]:

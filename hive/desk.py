@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from cluster.errors import InvalidPortfolio, SwarmError
-from cluster.lanes.lane import Lane
 from hive.messages.calculation import Role
 from hive.messages.codec import message
 from hive.messages.fast import OPERATIONS, FastFacts
 from hive.messages.portfolio import Book
-from hive.reference import Distance, Reference
+from hive.reference import Askable, Receive
 
 COMMON = (Role.VALUE_AT_RISK, Role.STRESS, Role.CORRELATION, Role.LIQUIDITY, Role.PORTFOLIO)
 
@@ -69,7 +68,7 @@ class FastDesk:
         The book holds what numbers alone do not say: foreign currencies or convexity.
     """
 
-    def __init__(self, references: Mapping[Role, Reference], book: Book, confidence: float, patience_s: float) -> None:
+    def __init__(self, references: Mapping[Role, Askable], book: Book, confidence: float, patience_s: float) -> None:
         self._references = dict(references)
         self.patience_s = patience_s
         self._facts: dict[Role, FastFacts] = {}
@@ -134,35 +133,24 @@ class FastDesk:
         return FastResult(self.snapshot_id, self.confidence, elapsed_ns, missing=missing, **parts)
 
     def answers(self) -> tuple[dict[Role, np.ndarray], dict[Role, str], int]:
-        """(numbers by agent, why others have none, nanoseconds taken): :meth:`calculate` without the words.
-
-        The numbers are overwritten by the next call.
-        """
+        """(numbers by agent, why others have none, nanoseconds taken): :meth:`calculate` without the words."""
         started = time.perf_counter_ns()
         give_up = time.monotonic() + self.patience_s
-        waiting: list[tuple[Role, Lane]] = []
+        waiting: list[tuple[Role, Receive]] = []
         answers: dict[Role, np.ndarray] = {}
         missing: dict[Role, str] = {}
         for role, reference in self._references.items():
             operation, question = self._questions[role]
-            tag = self._facts[role].tag
+            left, tag = max(0.0, give_up - time.monotonic()), self._facts[role].tag
             try:
-                lane = reference.lane(self.patience_s) if reference.distance is Distance.LANE else None
-                if lane is not None:
-                    lane.send(operation, question, patience_s=self.patience_s, snapshot=tag)
-                    waiting.append((role, lane))
-                else:
-                    answers[role] = reference.ask(operation, question, patience_s=self.patience_s, snapshot=tag)
+                waiting.append((role, reference.send(operation, question, patience_s=left, snapshot=tag)))
             except SwarmError as error:
                 missing[role] = str(error)
-                reference.close()
-        for role, lane in waiting:
+        for role, receive in waiting:
             try:
-                answers[role] = lane.receive(patience_s=max(0.0, give_up - time.monotonic()))
+                answers[role] = receive(max(0.0, give_up - time.monotonic()))
             except SwarmError as error:
                 missing[role] = str(error)
-                if lane.lost:
-                    self._references[role].close()
         return answers, missing, time.perf_counter_ns() - started
 
     def close(self) -> None:

@@ -19,18 +19,22 @@ from typing import Any
 
 from actors.agent import CONCURRENCY_GROUPS, Agent, Identity
 from actors.market.market_data.agent import MarketDataAgent
+from actors.pinned import shares
+from actors.risk.agent import RiskAgent
 from actors.risk.correlation.agent import CorrelationAgent
 from actors.risk.liquidity.agent import LiquidityAgent
 from actors.risk.portfolio.agent import PortfolioAgent
 from actors.risk.stress.agent import StressAgent
 from actors.risk.value_at_risk.agent import ValueAtRiskAgent
-from cluster import head, runtime, session
-from cluster.errors import BootFailed, SessionConflict, SwarmError, SwarmUnavailable
+from cluster import head, runtime, session, topology
+from cluster.errors import BootFailed, InvalidSettings, SessionConflict, SwarmError, SwarmUnavailable
 from cluster.session import Session
 from hive.hub.agent import Hub
 from hive.hub.registry import RosterEntry
 from hive.messages.calculation import Role
 from hive.messages.health import AgentState, SwarmHealth, SwarmState
+from hive.routing.kernels import MOST_ROWS
+from hive.routing.page import instance_id
 from swarm.settings import Settings
 
 Progress = Callable[[str, SwarmHealth | None], None]
@@ -87,6 +91,7 @@ def up(settings: Settings, home: Path, progress: Progress) -> Session:
                 port=settings.ray.port,
                 dashboard_port=settings.ray.dashboard_port,
                 cpus=settings.ray.cpus or None,
+                resources=topology.discover().resources(),
                 log=home / "ray.log",
                 deadline_s=settings.ray.start_deadline_s,
             )
@@ -151,7 +156,11 @@ def embedded(settings: Settings, progress: Progress, home: Path | None = None) -
         if home is None:
             home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riskswarm-")))
         progress("starting Ray", None)
-        runtime.embed(cpus=settings.ray.cpus or None, namespace=settings.namespace)
+        runtime.embed(
+            cpus=settings.ray.cpus or None,
+            namespace=settings.namespace,
+            resources=topology.discover().resources(),
+        )
         stack.callback(runtime.disconnect)
         bring_up(settings, home, progress)
         yield
@@ -198,12 +207,24 @@ def take_down(names: tuple[str, ...], namespace: str) -> list[str]:
 
 
 def roster(settings: Settings) -> tuple[tuple[RosterLine, RosterEntry], ...]:
-    """Every agent that should live: its kind, and its entry in the hub's registry."""
-    return tuple(
-        (line, RosterEntry(agent_id=_agent_id(line.agent.role, number), role=line.agent.role, critical=line.critical))
+    """Every agent that should live: its kind, and its entry in the hub's registry.
+
+    Raises
+    ------
+    InvalidSettings
+        They are more than the routing page has rows.
+    """
+    found = tuple(
+        (line, RosterEntry(agent_id=instance_id(line.agent.role, number), role=line.agent.role, critical=line.critical))
         for line in ROSTER
         for number in range(1, (settings.agents.instances if line.many else 1) + 1)
     )
+    if len(found) > MOST_ROWS:
+        raise InvalidSettings(
+            f"agents.instances is {settings.agents.instances}: {len(found)} agents, and {MOST_ROWS} can be routed",
+            "Lower it",
+        )
+    return found
 
 
 def _create(settings: Settings, home: Path, created: dict[str, Any]) -> None:
@@ -221,6 +242,8 @@ def _create(settings: Settings, home: Path, created: dict[str, Any]) -> None:
         max_concurrency=HUB_MAX_CONCURRENCY,
         max_pending_calls=HUB_MAX_CONCURRENCY,
     )
+    risk = [entry.agent_id for line, entry in entries if issubclass(line.agent, RiskAgent)]
+    asked = shares(risk, settings.agents, topology.discover(), runtime.free_resources())
     for line, entry in entries:
         identity = Identity(
             agent_id=entry.agent_id,
@@ -242,6 +265,7 @@ def _create(settings: Settings, home: Path, created: dict[str, Any]) -> None:
             namespace=settings.namespace,
             concurrency_groups=CONCURRENCY_GROUPS,
             max_pending_calls=settings.agents.max_pending_calls,
+            resources=asked.get(entry.agent_id),
         )
 
 
@@ -298,7 +322,3 @@ def _refuse_second(record: Session | None, home: Path) -> None:
         f"a swarm started {record.started_utc} is recorded in {home}, Ray at {record.address}",
         "Use it, or run `swarm down` first",
     )
-
-
-def _agent_id(role: Role, number: int) -> str:
-    return role.value if number == 1 else f"{role.value}-{number}"

@@ -27,10 +27,13 @@ from hive.messages.calculation import (
     Role,
     Shock,
 )
-from hive.messages.fast import OPERATIONS
+from hive.messages.fast import OPERATIONS, Caller
 from hive.messages.health import LateAnswer, RolePerformance, SwarmHealth
 from hive.messages.portfolio import Portfolio, resolve
 from hive.reference import Distance, Reference
+from hive.routing.page import Route, RoutingAddress
+from hive.routing.reference import RoutedReference
+from hive.routing.router import Router
 from swarm.settings import Settings, load, swarm_home
 
 Deadline = float | datetime.timedelta | datetime.datetime
@@ -98,6 +101,7 @@ class SwarmClient:
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._outstanding = threading.BoundedSemaphore(MAX_SUBMITTED)
+        self._router = Router(self._routing)
         try:
             self._find_hub()
         except BaseException:
@@ -298,18 +302,39 @@ class SwarmClient:
         header: SnapshotHeader = self._wait(self._market().use.remote(snapshot), timeout_s)
         return header
 
-    def reference(self, agent: Role | str, *, wait: str = "park", distance: Distance | None = None) -> Reference:
-        """An agent to be asked in numbers, the nearest way there is: see :mod:`hive.messages.fast`.
+    def reference(
+        self, agent: Role | str, *, wait: str = "park", distance: Distance | None = None
+    ) -> RoutedReference | Reference:
+        """Agents to be asked in numbers, the nearest way there is: see :mod:`hive.messages.fast`.
 
         Parameters
         ----------
         agent : Role or str
-            Role, or the name of an instance such as ``value_at_risk-2``.
+            A ``Role``: every question goes to the instance that is the least busy, without a word to the hub. A text:
+            the agent of that name and no other, such as ``value_at_risk-2``; the first one carries the role's name.
         wait : "spin", "yield" or "park"
             How this process waits for answers over a lane.
         """
         self._refuse_closed()
-        return Reference(str(agent), self._namespace, wait=wait, distance=distance)
+        if isinstance(agent, Role):
+            return RoutedReference(
+                agent, self._namespace, self._router, self._instance_name, wait=wait, distance=distance
+            )
+        return Reference(agent, self._namespace, wait=wait, distance=distance)
+
+    def routes(self, timeout_s: float = 5.0) -> tuple[tuple[Route, int], ...]:
+        """The routing page as this process sees it: every instance, with the questions that wait there; no hub.
+
+        Raises
+        ------
+        SwarmUnavailable
+            The hub lives on another machine, or gave no page in time.
+        """
+        self._refuse_closed()
+        view = self._router.view(timeout_s)
+        if view is None:
+            raise SwarmUnavailable("the hub's routing page is on another machine", "Run this where the hub runs")
+        return view.routes()
 
     def lanes(self, timeout_s: float = 5.0) -> dict[str, PortStatus | None]:
         """What every agent that can serve lanes has carried over them; None where nobody has asked for one yet."""
@@ -377,6 +402,7 @@ class SwarmClient:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(wait=True)
+        self._router.close()
         if self._counted:
             runtime.disconnect()
 
@@ -458,6 +484,14 @@ class SwarmClient:
     def _refuse_closed(self) -> None:
         if self._closed or not runtime.joined():
             raise SwarmUnavailable("this client is closed", "Make a new one")
+
+    def _routing(self, caller: Caller, patience_s: float) -> RoutingAddress:
+        address: RoutingAddress = self._wait(self._find_hub().routing.remote(caller), patience_s)
+        return address
+
+    def _instance_name(self, role: Role, patience_s: float) -> str:
+        name: str = self._wait(self._find_hub().name.remote(role), patience_s)
+        return name
 
     def _market(self) -> Any:
         self._refuse_closed()

@@ -77,8 +77,17 @@ def agent(client: SwarmClient, agent_id: str) -> AgentHealth:
 def stopped(pid: int) -> Iterator[None]:
     """The process stands still inside the block, unless the block kills it."""
     os.kill(pid, signal.SIGSTOP)
+    assert eventually(lambda: _stands_still(pid), 5.0)  # a thread that is awake stops a little later
     try:
         yield
     finally:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
+
+
+def _stands_still(pid: int) -> bool:
+    try:
+        stats = [(task / "stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    except (FileNotFoundError, ProcessLookupError):  # a thread has ended since
+        return False
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)

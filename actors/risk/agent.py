@@ -20,9 +20,9 @@ from actors.fast import FastService
 from actors.lanes import LaneHost
 from actors.pinned import take_seat
 from actors.settings import ShellSettings
-from cluster import runtime
+from cluster import runtime, topology
 from cluster.errors import DeadlineExceeded, SwarmError, SwarmUnavailable
-from cluster.lanes.port import LaneAddress, PortStatus
+from cluster.lanes.port import HANDOVER_S, LaneAddress, PortStatus
 from cluster.lanes.settings import LaneSettings
 from hive.market.snapshot import MarketSnapshot
 from hive.messages.calculation import AgentAnswer, AnswerStatus, Parameters, Role, Task
@@ -53,7 +53,8 @@ class RiskAgent(Agent, ABC, Generic[State]):
     role: ClassVar[Role]
 
     def __init__(self, identity: Identity, shell: ShellSettings, settings: Any, lanes: LaneSettings) -> None:
-        self.seat = take_seat(identity.agent_id, shell)  # before anything is allocated that should lie near
+        granted = topology.node_of(runtime.granted_resources())
+        self.seat = take_seat(identity.agent_id, shell, granted)  # before anything is allocated that should lie near
         self.settings = settings
         self.lane_settings = lanes
         self._lanes: LaneHost | None = None
@@ -107,9 +108,9 @@ class RiskAgent(Agent, ABC, Generic[State]):
         return self._host().facts
 
     @runtime.answered_in("control")
-    def fast(self, operation: int, question: np.ndarray, snapshot: int) -> np.ndarray:
+    def fast(self, operation: int, question: np.ndarray, snapshot: int, patience_s: float = HANDOVER_S) -> np.ndarray:
         """Answer one fast question for a caller who has no lane."""
-        return self._host().ask(operation, question, snapshot)
+        return self._host().ask(operation, question, snapshot, patience_s)
 
     @runtime.answered_in("health")
     def lanes(self) -> PortStatus | None:
@@ -122,7 +123,10 @@ class RiskAgent(Agent, ABC, Generic[State]):
             if self._lanes is None:
                 if self.state not in SERVING:
                     raise SwarmUnavailable(f"{self.identity.agent_id} is {self.state}", "Ask again when it is HEALTHY")
-                self._lanes = LaneHost(self.lane_settings, *self._service_of(self._current_id), own_core=self.seat.own)
+                node = self.seat.node if self.seat.bound else None
+                self._lanes = LaneHost(
+                    self.lane_settings, *self._service_of(self._current_id), own_core=self.seat.own, node=node
+                )
             return self._lanes
 
     def _service_of(self, snapshot_id: str) -> tuple[FastService, FastFacts]:
@@ -136,7 +140,8 @@ class RiskAgent(Agent, ABC, Generic[State]):
             "cores": self.seat.cores,
             "numa_node": self.seat.node,
             "own_core": self.seat.own,
-            "seat_notes": self.seat.notes,
+            "memory_node": self.seat.memory_node,
+            "seat_notes": (*self.seat.notes, *(self._lanes.notes if self._lanes is not None else ())),
         }
 
     def resident_snapshot_id(self) -> str:

@@ -40,6 +40,10 @@ class Peer:
         poll.register(self._handle, select.POLLIN)
         return not poll.poll(0)
 
+    def fileno(self) -> int:
+        """Descriptor that can be read from when the process has ended: for poll, select and event loops."""
+        return self._handle
+
     def close(self) -> None:
         """Forget the process."""
         os.close(self._handle)

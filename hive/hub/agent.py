@@ -6,6 +6,7 @@ It computes nothing itself, so a health sweep is never behind a calculation. Eve
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import os
 import random
@@ -22,10 +23,13 @@ from cluster.errors import (
     CalculationIncomplete,
     DeadlineExceeded,
     InvalidRequest,
+    LaneLost,
+    LanesUnavailable,
     Overloaded,
     SwarmError,
     SwarmUnavailable,
 )
+from cluster.lanes.peer import Peer
 from hive.desk import COMMON, FastDesk, FastResult
 from hive.hub.merging import alerts, completeness, merge
 from hive.hub.registry import Instance, Registry, RosterEntry, choose, swarm_state
@@ -40,6 +44,7 @@ from hive.messages.calculation import (
     Role,
     Task,
 )
+from hive.messages.fast import Caller, boot_id
 from hive.messages.health import (
     SERVING,
     AgentHealth,
@@ -51,7 +56,9 @@ from hive.messages.health import (
     SwarmHealth,
 )
 from hive.messages.portfolio import Book, Portfolio, resolve
-from hive.reference import Reference
+from hive.routing.page import RoutingAddress, RoutingPage
+from hive.routing.reference import RoutedReference
+from hive.routing.router import Router
 
 
 class Hub:
@@ -73,6 +80,13 @@ class Hub:
         self._desk: FastDesk | None = None
         self._at_desk = threading.Lock()
         self._background: set[asyncio.Future[Any]] = set()
+        self._boot_id = boot_id()
+        self._page: RoutingPage | None = None
+        with contextlib.suppress(LanesUnavailable):  # callers then ask the hub by name, and go through Ray
+            self._page = RoutingPage()
+        self._lives: dict[str, tuple[str, Peer]] = {}
+        self._callers: dict[int, Peer] = {}
+        self._watching = False
         if runtime.was_restarted():
             self._remember_the_parked(roster)
 
@@ -85,13 +99,21 @@ class Hub:
         The handle travels in a list: Ray replaces a top-level argument, and must leave this one as it is.
         """
         welcome = self._registry.register(descriptor, handles[0], time.monotonic_ns())
-        if not welcome:
+        if welcome:
+            self._watch(descriptor)
+        else:
+            self._unwatch(descriptor.agent_id)
             runtime.kill(handles[0])
+        self._show()
+        if not self._watching:
+            self._watching = True
+            self._keep(asyncio.ensure_future(self._look_round()))
         return welcome
 
     async def heartbeat(self, report: AgentReport) -> bool:
         """Take an agent's report; False asks it to register again."""
         known = self._registry.heartbeat(report, time.monotonic_ns())
+        self._show()
         if known and report.state in SERVING:
             self._changed.set()
             self._learn_current(report.agent_id)
@@ -100,6 +122,8 @@ class Hub:
     async def deregister(self, agent_id: str) -> None:
         """Take an agent out of the roster."""
         self._registry.deregister(agent_id)
+        self._unwatch(agent_id)
+        self._show()
 
     async def resolve(self, role: Role) -> Any:
         """Handle of an instance of ``role`` to talk to directly, chosen as the hub itself would choose."""
@@ -107,6 +131,33 @@ class Hub:
         if instance is None:
             raise SwarmUnavailable(f"no {role} agent serves now", "Run `swarm health`")
         return [instance.handle]
+
+    async def name(self, role: Role) -> str:
+        """Like :meth:`resolve`, the instance's name: for who asks in numbers and cannot have the routing page."""
+        return self._name_now(Role(role))
+
+    async def routing(self, caller: Caller) -> RoutingAddress:
+        """The routing page, for a process of this machine.
+
+        Raises
+        ------
+        LanesUnavailable
+            It lives on another machine, or there is no shared memory here.
+        LaneLost
+            It has ended.
+        """
+        if self._page is None or caller.boot_id != self._boot_id:
+            raise LanesUnavailable("the hub's routing page is on another machine, or it has none", "Ask through Ray")
+        address = self._page.admit(caller)
+        if address.column >= 0 and address.column not in self._callers:
+            try:
+                peer = Peer(caller.pid, caller.started)
+            except OSError as error:
+                self._page.dismiss(caller)
+                raise LaneLost(f"process {caller.pid} has ended", "Ask from a process that lives") from error
+            self._callers[address.column] = peer
+            asyncio.get_running_loop().add_reader(peer.fileno(), self._caller_ended, caller, address.column)
+        return address
 
     async def announce(self, header: SnapshotHeader) -> None:
         """The market data agent made ``header`` the current snapshot; the risk agents start to rebuild on it."""
@@ -203,7 +254,11 @@ class Hub:
         """One book at a time: a lane has one writer. On a thread of its own, so that nothing else waits for it."""
         with self._at_desk:
             if self._desk is None:
-                references = {role: Reference(role, runtime.own_namespace()) for role in COMMON}
+                router = Router(self._own_page)
+                references = {
+                    role: RoutedReference(role, runtime.own_namespace(), router, lambda role, _: self._name_now(role))
+                    for role in COMMON
+                }
                 self._desk = FastDesk(references, book, confidence, self._settings.deadline_s)
             else:
                 self._desk.take(book, confidence, snapshot_id)
@@ -263,7 +318,7 @@ class Hub:
                 ) from None
             except runtime.ActorUnreachable:
                 if instance.incarnation == life:
-                    self._registry.unreachable(instance.entry.agent_id, "its process died; Ray is restarting it")
+                    self._unreachable(instance.entry.agent_id)
                 continue
             if snapshot_id is None and as_of is None and self._current is None:
                 self._current = header  # only while none is known: an announcement that overtook this answer is newer
@@ -279,6 +334,7 @@ class Hub:
                 return _without_report(role, role.value, status, f"{reason}; {instance}".lstrip("; "), task, attempts)
             attempts += 1
             instance.in_flight += 1
+            self._occupied(instance)
             asked_ns = time.monotonic_ns()
             try:
                 call = asyncio.ensure_future(_value(instance.handle.calculate.remote(task)))
@@ -303,7 +359,7 @@ class Hub:
             reason = f"{instance.entry.agent_id} died over the question (attempt {attempts})"
             self._ended(instance, AnswerStatus.FAILED)
             if instance.incarnation == life:
-                self._registry.unreachable(instance.entry.agent_id, "its process died; Ray is restarting it")
+                self._unreachable(instance.entry.agent_id)
         return _without_report(role, role.value, AnswerStatus.FAILED, reason, task, attempts)
 
     async def _settled(self, call: asyncio.Future[Any], instance: Instance, give_up_ns: int) -> bool:
@@ -373,6 +429,65 @@ class Hub:
                 ]
                 return f"{'; '.join(states) or f'no {role} agent is in the roster'}, to the deadline"
 
+    def _watch(self, descriptor: Descriptor) -> None:
+        """Hear of the end of an agent's process from the kernel, the moment it comes."""
+        agent_id, life = descriptor.agent_id, descriptor.incarnation
+        if descriptor.boot_id != self._boot_id or self._lives.get(agent_id, ("", None))[0] == life:
+            return
+        self._unwatch(agent_id)
+        try:
+            peer = Peer(descriptor.pid, descriptor.started)
+        except ProcessLookupError:
+            self._ended_life(agent_id, life)
+            return
+        except OSError:
+            return  # no handles left, or another container's process: heartbeats tell, as they do of other machines
+        self._lives[agent_id] = life, peer
+        asyncio.get_running_loop().add_reader(peer.fileno(), self._ended_life, agent_id, life)
+
+    def _unwatch(self, agent_id: str) -> None:
+        _, peer = self._lives.pop(agent_id, ("", None))
+        if peer is not None:
+            asyncio.get_running_loop().remove_reader(peer.fileno())
+            peer.close()
+
+    def _ended_life(self, agent_id: str, life: str) -> None:
+        if self._lives.get(agent_id, ("", None))[0] == life:
+            self._unwatch(agent_id)
+        if self._registry.died(agent_id, life, "its process died; Ray is restarting it"):
+            self._show()
+
+    def _caller_ended(self, caller: Caller, column: int) -> None:
+        peer = self._callers.pop(column)
+        asyncio.get_running_loop().remove_reader(peer.fileno())
+        peer.close()
+        if self._page is not None:
+            self._page.dismiss(caller)
+
+    async def _look_round(self) -> None:
+        """Judge missed heartbeats and ended pauses once a beat, whether or not anybody asks."""
+        while True:
+            await asyncio.sleep(self._settings.heartbeat_s)
+            self._registry.judge(time.monotonic_ns())
+            self._show()
+
+    def _show(self) -> None:
+        """Bring the routing page up to the registry."""
+        if self._page is not None:
+            with contextlib.suppress(Overloaded):  # who has no row is asked by name
+                self._page.show(self._registry.routes(time.monotonic_ns(), self._boot_id))
+
+    def _own_page(self, caller: Caller, _patience_s: float) -> RoutingAddress:
+        if self._page is None:
+            raise LanesUnavailable("the hub has no routing page", "Ask through Ray")
+        return self._page.admit(caller)
+
+    def _name_now(self, role: Role) -> str:
+        instance = self._pick_now(role)
+        if instance is None:
+            raise SwarmUnavailable(f"no {role} agent serves now", "Run `swarm health`")
+        return instance.entry.agent_id
+
     def _pick_now(self, role: Role) -> Instance | None:
         return self._choose(self._registry.serving(role))
 
@@ -386,7 +501,20 @@ class Hub:
         )
 
     def _ended(self, instance: Instance, status: AnswerStatus, round_trip_ms: float | None = None) -> None:
-        self._registry.ended(instance, status, round_trip_ms, time.monotonic_ns())
+        now_ns = time.monotonic_ns()
+        passed_over = instance.passed_over_until_ns
+        self._registry.ended(instance, status, round_trip_ms, now_ns)
+        self._occupied(instance)
+        if instance.passed_over_until_ns != passed_over:
+            self._show()
+
+    def _occupied(self, instance: Instance) -> None:
+        if self._page is not None:
+            self._page.occupy(instance.entry.agent_id, instance.in_flight)
+
+    def _unreachable(self, agent_id: str) -> None:
+        self._registry.unreachable(agent_id, "its process died; Ray is restarting it")
+        self._show()
 
     async def _ping(self, instance: Instance) -> float | None:
         """Round trip of one ping in milliseconds, None where none came back; the registry learns either way."""
@@ -398,7 +526,7 @@ class Hub:
             call = asyncio.ensure_future(_value(instance.handle.ping.remote()))
             report = await asyncio.wait_for(call, self._settings.ping_timeout_s)
         except runtime.ActorUnreachable:
-            self._registry.unreachable(agent_id, "its process died; Ray is restarting it")
+            self._unreachable(agent_id)
             return None
         except (TimeoutError, runtime.QueueFull):
             return None  # whether it lives, its heartbeats tell

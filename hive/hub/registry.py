@@ -23,6 +23,7 @@ from hive.messages.health import (
     RolePerformance,
     SwarmState,
 )
+from hive.routing.page import Route, life_of, number_of, place_of
 
 NEVER_MEASURED_MS = 0.1  # latency assumed of an instance that has not answered yet, so that it is tried
 
@@ -56,6 +57,8 @@ class Instance:
     failures: int = 0
     """Failures in a row."""
     passed_over_until_ns: int = 0
+    buried: str = ""
+    """A life whose process has ended for certain: what it said before may still arrive."""
     counts: dict[AnswerStatus, int] = field(default_factory=lambda: dict.fromkeys(AnswerStatus, 0))
 
     @property
@@ -94,6 +97,8 @@ class Registry:
             instance.parked = instance.parked or instance.intensity.record(now_ns)
         instance.descriptor, instance.handle, instance.last_seen_ns = descriptor, handle, now_ns
         instance.report = None
+        if descriptor.incarnation == instance.buried:
+            return True
         if instance.parked:
             self._park(instance)
             return False
@@ -106,7 +111,7 @@ class Registry:
         if instance is None or instance.descriptor is None or instance.descriptor.incarnation != report.incarnation:
             return False
         instance.last_seen_ns, instance.report = now_ns, report
-        if not instance.parked:
+        if not instance.parked and report.incarnation != instance.buried:
             instance.state, instance.reason = report.state, report.reason
         return True
 
@@ -119,6 +124,15 @@ class Registry:
         instance = self._instances.get(agent_id)
         if instance is not None and not instance.parked:
             instance.state, instance.reason = AgentState.DEAD, reason
+
+    def died(self, agent_id: str, incarnation: str, reason: str) -> bool:
+        """Note that the process of one life has ended, whatever it said last; False where another life has followed."""
+        instance = self._instances.get(agent_id)
+        if instance is None or instance.incarnation != incarnation:
+            return False
+        instance.buried = incarnation
+        self.unreachable(agent_id, reason)
+        return True
 
     def gone(self, agent_id: str, reason: str) -> None:
         """Note that nobody need wait for this agent; should it register all the same, it is welcome."""
@@ -158,6 +172,33 @@ class Registry:
             for instance in self._instances.values()
             if instance.entry.role is role and instance.handle is not None and instance.state in SERVING
         )
+
+    def routes(self, now_ns: int, boot_id: str) -> tuple[Route, ...]:
+        """Every instance that has registered, as the routing page of the machine of ``boot_id`` shows it.
+
+        One whose name does not follow from its role is not shown: it is asked by name.
+        """
+        shown = []
+        for instance in self._instances.values():
+            descriptor = instance.descriptor
+            number = number_of(instance.entry.role, instance.entry.agent_id)
+            if descriptor is None or number is None:
+                continue
+            report = instance.report
+            here = descriptor.boot_id == boot_id
+            shown.append(
+                Route(
+                    role=instance.entry.role,
+                    number=number,
+                    serving=instance.handle is not None and instance.state in SERVING,
+                    passed_over=instance.passed_over_until_ns > now_ns,
+                    place=place_of(here=here, node=report.numa_node if report is not None else None),
+                    pid=descriptor.pid,
+                    started=descriptor.started,
+                    life=life_of(descriptor.incarnation),
+                )
+            )
+        return tuple(shown)
 
     def hopeless(self, role: Role) -> str:
         """Why waiting for this role is pointless, or an empty string while there is hope."""

@@ -36,6 +36,10 @@ class Descriptor:
     """New at every start of the process, so a restart is never taken for the same life."""
     critical: bool
     """Without it the swarm counts as down, not as degraded."""
+    started: int = 0
+    """Start time of the process, clock ticks since boot: with the pid it names one process and no other."""
+    boot_id: str = ""
+    """Of the machine's present boot."""
 
 
 @message
@@ -63,6 +67,8 @@ class AgentReport:
     numa_node: int | None = None
     own_core: bool = False
     """Whether nobody else of the swarm was given these cores."""
+    memory_node: int | None = None
+    """NUMA node that new memory is asked from, read back; None where the kernel decides."""
     seat_notes: tuple[str, ...] = ()
     """What must be known of where it runs: rights that are missing, a machine of one node."""
 

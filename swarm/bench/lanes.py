@@ -30,6 +30,7 @@ from cluster.lanes.layout import REQUEST_HEAD, REQUEST_TAIL, SLOT_HEADER
 from cluster.lanes.peer import started
 from cluster.lanes.port import Port
 from cluster.lanes.ring import NONE, look, publish, release, reserve
+from swarm.bench import routing
 from swarm.bench.record import Row, row
 
 PAYLOAD = 8  # numbers: 64 bytes
@@ -89,6 +90,7 @@ def run(progress: Callable[[str], None], *, flow: int = FLOW) -> list[Row]:
         rows += _use(payload, cores, rows[0], flow, progress)
         progress("one way")
         rows.append(_one_way(cores))
+        rows += routing.run(progress, cores)
     finally:
         os.sched_setaffinity(0, before)
     return rows

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -163,6 +164,17 @@ def agents(context: typer.Context, address: Address = None, as_json: Json = Fals
     with context.obj.client(address) as client:
         found, served = client.health(), client.performance()
     emit({"agents": found.agents, "performance": served}, shown(found, served), as_json=as_json)
+
+
+@app.command()
+def routes(context: typer.Context, address: Address = None, as_json: Json = False) -> None:
+    """The routing page: which instances may be asked, where they are, and how many questions wait at each. No hub."""
+    from swarm.report.swarm import routes as shown
+
+    with context.obj.client(address) as client:
+        found = client.routes()
+    plain = [{"agent_id": route.agent_id, **asdict(route), "waiting": waiting} for route, waiting in found]
+    emit({"routes": plain}, shown(found), as_json=as_json)
 
 
 @app.command()

@@ -12,6 +12,8 @@ from cluster.lanes.port import PortStatus
 from cluster.topology import format_cpulist
 from hive.market.snapshot import SHORT_ID, QualityReport, SnapshotHeader
 from hive.messages.health import AgentHealth, AgentReport, AgentState, RolePerformance, SwarmHealth, SwarmState
+from hive.routing.kernels import ELSEWHERE, SOMEWHERE
+from hive.routing.page import Route
 from swarm.settings import Setting
 
 STATE_STYLE = {
@@ -32,15 +34,15 @@ def health(swarm: SwarmHealth) -> RenderableType:
         f", swept in {swarm.sweep_ms:.1f} ms",
         (f", market to {swarm.as_of}, snapshot {swarm.snapshot_id[:SHORT_ID]}" if swarm.snapshot_id else "", "dim"),
     )
-    parts: list[RenderableType] = [verdict, agent_states(swarm.agents)]
+    parts: list[RenderableType] = [verdict, agent_states(swarm.agents), *_notes(swarm.agents)]
     if swarm.hub_restarted:
         parts.append(Text(f"the hub was restarted at {swarm.hub_since}; counts begin there", style="yellow"))
     return Group(*parts)
 
 
 def agent_states(agents: Iterable[AgentHealth]) -> Table:
-    """One line an agent: state, ping, restarts, counts and reason."""
-    table = _table("agent", "state", "ping ms", "restarts", "pid", "answered", "failed", "")
+    """One line an agent: state, ping, restarts, cores, counts and reason."""
+    table = _table("agent", "state", "ping ms", "restarts", "pid", "cores", "answered", "failed", "")
     for agent in agents:
         report = agent.report
         table.add_row(
@@ -49,6 +51,7 @@ def agent_states(agents: Iterable[AgentHealth]) -> Table:
             "" if agent.ping_ms is None else f"{agent.ping_ms:.1f}",
             str(agent.restarts),
             str(agent.pid or ""),
+            _seat(report),
             "" if report is None else str(report.answered),
             "" if report is None else str(report.failed),
             agent.reason or (f"last error: {report.last_error}" if report and report.last_error else ""),
@@ -138,6 +141,22 @@ def lanes(
     return table
 
 
+def routes(found: Sequence[tuple[Route, int]]) -> Table:
+    """One line an instance, as whoever asks in numbers sees it."""
+    table = _table("instance", "serves", "where", "pid", "waiting")
+    for route, waiting in sorted(found, key=lambda entry: entry[0].agent_id):
+        serves = "keeps failing, asked last" if route.passed_over else "yes"
+        where = {ELSEWHERE: "another machine", SOMEWHERE: "here"}.get(route.place, f"numa{route.place}")
+        table.add_row(
+            route.agent_id,
+            Text(serves, style="yellow" if route.passed_over else "") if route.serving else Text("no", style="red"),
+            where,
+            str(route.pid),
+            str(waiting),
+        )
+    return table
+
+
 def _microseconds(nanoseconds: float | None) -> str:
     return "" if nanoseconds is None else f"{nanoseconds / 1e3:.2f}"
 
@@ -147,7 +166,18 @@ def _seat(report: AgentReport | None) -> str:
     if report is None or not report.cores:
         return ""
     own = " own" if report.own_core else ""
-    return f"{format_cpulist(report.cores)}{own}" + (f" numa{report.numa_node}" if report.numa_node is not None else "")
+    memory = f", memory of numa{report.memory_node}" if report.memory_node is not None else ""
+    node = f" numa{report.numa_node}" if report.numa_node is not None else ""
+    return f"{format_cpulist(report.cores)}{own}{node}{memory}"
+
+
+def _notes(agents: Iterable[AgentHealth]) -> list[RenderableType]:
+    """What must be known of where agents run, each word once and whom it concerns."""
+    concerned: dict[str, list[str]] = {}
+    for agent in agents:
+        for note in agent.report.seat_notes if agent.report is not None else ():
+            concerned.setdefault(note, []).append(agent.agent_id)
+    return [Text(f"{note} ({', '.join(names)})", style="dim") for note, names in concerned.items()]
 
 
 def snapshots(current: str, headers: Sequence[SnapshotHeader]) -> Table:

@@ -62,8 +62,8 @@ def deny(*numbers):  # a seccomp filter, as container runtimes use: these system
         sys.exit()
 """
 SYSTEM_CALLS = {
-    "x86_64": {"sched_setaffinity": 203, "set_mempolicy": 238, "get_mempolicy": 239},
-    "aarch64": {"sched_setaffinity": 122, "set_mempolicy": 237, "get_mempolicy": 236},
+    "x86_64": {"sched_setaffinity": 203, "set_mempolicy": 238, "get_mempolicy": 239, "mbind": 237},
+    "aarch64": {"sched_setaffinity": 122, "set_mempolicy": 237, "get_mempolicy": 236, "mbind": 235},
 }.get(platform.machine(), {})
 seccomp = pytest.mark.skipif(not SYSTEM_CALLS, reason="system call numbers of this processor are not known here")
 
@@ -312,6 +312,42 @@ show(f"{{binding.memory_node}} {{binding.notes}}")
         if "not permitted" in said:
             pytest.skip("this container refuses memory policies")
         assert said == f"None ('memory policy not set: node {node} does not exist or is not allowed here',)"
+
+
+SHARED = """
+from cluster.lanes.memory import SharedWords
+memory = SharedWords.create("test", 4096)
+refused = pinning.prefer_node_for(memory.words, {node})
+pinning.prefault(memory.words)
+policies = [line.split()[1] for line in open("/proc/self/numa_maps") if "memfd:test" in line]
+show(f"{{refused}} {{policies}} {{pinning.read_back().memory_node}}")
+"""
+
+
+@numa_kernel
+def test_shared_memory_has_a_policy_of_its_own(run):
+    with run(SHARED.format(node=0)) as subject:
+        said = subject.says()
+        if "not permitted" in said or "not known" in said:
+            pytest.skip("this container refuses memory policies")
+        assert said == "['prefer:0'] None", "and that of the thread stays as it was"
+
+
+@numa_kernel
+def test_shared_memory_on_a_node_that_does_not_exist_is_a_note(run):
+    with run(SHARED.format(node=1023)) as subject:
+        said = subject.says()
+        if "not permitted" in said:
+            pytest.skip("this container refuses memory policies")
+        assert said.startswith("policy of shared memory not set: node 1023 does not exist or is not allowed here")
+
+
+@seccomp
+def test_a_container_without_the_right_for_policies_of_shared_memory(run):
+    with run(DENY + f"deny({SYSTEM_CALLS.get('mbind')})" + SHARED.format(node=0)) as subject:
+        if (said := subject.says()) == "no seccomp":
+            pytest.skip("this kernel takes no filters")
+        assert said.startswith("policy of shared memory not set: not permitted in this container")
 
 
 @seccomp

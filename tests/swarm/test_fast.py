@@ -52,7 +52,7 @@ def local() -> str:
     for role, kind in AGENTS.items():
         brain = type("Brain", (), {"settings": getattr(Settings(), role.value)})()
         service = kind.fast_service(brain, kind.rebuild(brain, snapshot))
-        here("local", role.value, lambda code, numbers, _tag, known=service: known.ask(code, numbers), lambda: None)
+        here("local", role.value, lambda code, numbers, *_, known=service: known.ask(code, numbers), lambda: None)
     return "local"
 
 
