@@ -8,8 +8,9 @@ from actors.settings import ShellSettings
 from cluster import pinning, topology
 from hive.messages.calculation import Role
 
-PINNED = (Role.VALUE_AT_RISK, Role.STRESS, Role.CORRELATION, Role.LIQUIDITY, Role.PORTFOLIO)
-"""Agents that a core of their own is sought for, in this order; further instances of them share what is left."""
+PINNED = (Role.GATE, Role.VALUE_AT_RISK, Role.STRESS, Role.CORRELATION, Role.LIQUIDITY, Role.PORTFOLIO)
+"""Agents that a core of their own is sought for, in this order: orders wait for the gate. Further instances of them
+share what is left."""
 NICENESS = 0  # Ray starts its workers at 15, and a loop at 15 loses to anything
 
 

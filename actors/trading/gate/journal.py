@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from actors.trading.gate import gate_kernels as kernels
-from cluster.errors import SwarmError
+from actors.trading.gate.history import INSERT, JournalUnavailable, opened
 from hive.messages.orders import Decision, Operation, Outcome, Reason
 
 LOOK_S = 0.001
@@ -27,42 +27,19 @@ RETRY_S = 0.05
 CLOSE_S = 10.0
 LARGEST_BATCH = 65536
 
-TABLE = """
-CREATE TABLE IF NOT EXISTS journal (
-    sequence INTEGER PRIMARY KEY,
-    ns INTEGER NOT NULL,
-    wall_ns INTEGER NOT NULL,
-    operation TEXT NOT NULL,
-    order_sequence INTEGER NOT NULL,
-    client_order_id INTEGER,
-    account TEXT,
-    symbol TEXT,
-    side INTEGER,
-    quantity REAL,
-    limit_price REAL,
-    decision TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    allowed REAL NOT NULL
-) STRICT
-"""
-INSERT = f"INSERT INTO journal VALUES ({', '.join('?' * 14)})"  # noqa: S608
-
 OPERATIONS = {member.value: member.name for member in Operation}
 DECISIONS = {member.value: member.name for member in Decision}
 REASONS = {member.value: member.name for member in Reason}
 OUTCOMES = {member.value: member.name for member in Outcome}
 
 
-class JournalUnavailable(SwarmError):
-    """The journal cannot be opened or brought to disk."""
-
-
 class Journal:
     """The reader of a book's journal ring. It starts with :meth:`start`; :meth:`close` loses nothing.
 
     Rows of fills and releases have the order's sequence number in ``order_sequence``, the quantity filled in all in
-    ``quantity``, the price of a fill in ``limit_price`` and the units that moved in ``allowed``. Numbers that are not
-    finite are NULL, and so are accounts and symbols that the gate does not know.
+    ``quantity``, the price of a fill in ``limit_price`` and the units that moved in ``allowed``; ``reserved`` is the
+    price at which an order's reservation is counted. Numbers that are not finite are NULL, and so are accounts and
+    symbols that the gate does not know.
 
     Raises
     ------
@@ -92,20 +69,18 @@ class Journal:
         self.error: str | None = None
         """Why the last commit failed, until one succeeds; records wait, and a full ring closes the gate."""
         self._closing = threading.Event()
-        try:
-            self._connection = sqlite3.connect(path, timeout=RETRY_S, isolation_level=None, check_same_thread=False)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.execute(TABLE)
-            self.durable = self._connection.execute("SELECT coalesce(max(sequence), 0) FROM journal").fetchone()[0]
-        except sqlite3.Error as error:
-            raise JournalUnavailable(f"the journal {path} cannot be opened ({error})", "Give another path") from error
+        self._connection = opened(path)
+        self.durable = self._connection.execute("SELECT coalesce(max(sequence), 0) FROM journal").fetchone()[0]
         self._thread = threading.Thread(target=self._run, name="gate-journal", daemon=True)
 
     @property
     def waiting(self) -> int:
         """Records that are published and not durable."""
         return int(self._book.journal[kernels.JOURNAL_TAIL]) - int(self._own[0])
+
+    def extend(self, symbols: Sequence[str]) -> None:
+        """The gate knows more symbols; those it knew keep their places."""
+        self._symbols = tuple(symbols)
 
     def start(self) -> None:
         """Begin to drain."""
@@ -141,7 +116,8 @@ class Journal:
                     return
                 time.sleep(LOOK_S)
                 continue
-            if waiting < self._batch and not closing and self._age_ns() < self._flush_ns:
+            hurry = closing or int(self._book.control[kernels.AWAITED]) > self.durable
+            if waiting < self._batch and not hurry and self._age_ns() < self._flush_ns:
                 time.sleep(LOOK_S)
                 continue
             try:
@@ -171,15 +147,16 @@ class Journal:
         kernels.give_back(book.journal, self._own, count)
         self.longest_ns = max(self.longest_ns, time.monotonic_ns() - rows[0][1])
         self.durable = rows[-1][0]
+        self._book.control[kernels.ON_DISK] = self.durable
         self.commits += 1
 
     def _rows(self, records: np.ndarray) -> list[tuple[Any, ...]]:
         to_wall = time.time_ns() - time.monotonic_ns()
         whole = records[:, : kernels.R_ORDER].tolist()
-        numbers = records.view(np.float64)[:, kernels.R_ORDER : kernels.R_OF + 1]
+        numbers = records.view(np.float64)[:, kernels.R_ORDER : kernels.R_RESERVED + 1]
         rows = []
         for (sequence, ns, operation), found in zip(whole, numbers.tolist(), strict=True):
-            number, account, symbol, side, quantity, kind, price, decision, reason, allowed, of = found
+            number, account, symbol, side, quantity, kind, price, decision, reason, allowed, of, reserved = found
             checked = operation == kernels.CHECK
             row = (
                 sequence,
@@ -196,6 +173,7 @@ class Journal:
                 DECISIONS[int(decision)],
                 REASONS[int(reason)] if checked else OUTCOMES[int(reason)],
                 allowed,
+                reserved,
             )
             rows.append(row)
         return rows
