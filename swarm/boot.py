@@ -34,7 +34,7 @@ from hive.hub.agent import Hub
 from hive.hub.registry import RosterEntry
 from hive.messages.calculation import Role
 from hive.messages.health import AgentState, SwarmHealth, SwarmState
-from swarm.settings import Settings
+from swarm.settings import GATE_DIRECTORY, Settings
 
 Progress = Callable[[str, SwarmHealth | None], None]
 """Told what is being waited for, and the health of the roster once there is one."""
@@ -43,7 +43,6 @@ HUB_CALL_TIMEOUT_S = 10.0
 HUB_MAX_CONCURRENCY = 1000  # coroutines of the hub; calculations are bounded by hub.max_in_flight
 POLL_S = 0.1
 RETIRE_S = 3.0  # how long the gate may take to bring its journal to disk before it is taken down
-GATE_DIRECTORY = "gate"  # of the home
 
 
 @dataclass(frozen=True)

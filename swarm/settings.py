@@ -36,6 +36,7 @@ from hive.market.settings import MarketSettings
 PREFIX = "SWARM_"
 NOT_SETTINGS = {"SWARM_HOME"}
 DEFAULT_HOME = "~/.riskswarm"
+GATE_DIRECTORY = "gate"  # of the home: the gate's journal and kill switch
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from actors.agent import Agent, Identity
 from actors.lanes import AUTO, PARK
 from actors.pinned import take_seat
 from actors.settings import ShellSettings
+from actors.trading.gate.history import JOURNAL
 from actors.trading.gate.settings import GateSettings
 from cluster import runtime
 from cluster.errors import LanesUnavailable, SwarmError, SwarmUnavailable, UnknownSnapshot
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from cluster.lanes.port import LaneAddress, PortStatus
 
 FETCH_TIMEOUT_S = 30.0
-JOURNAL = "journal.sqlite"
 
 
 class GateAgent(Agent):

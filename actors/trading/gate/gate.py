@@ -484,8 +484,9 @@ class Gate:
         while not self._closed.wait(LOOK_S):
             with suppress(SwarmError, TimeoutError):  # a disk that refuses: the journal says so, and this tries again
                 if self.kills > self._history.kills:
+                    self._closed.wait(LOOK_S)  # whoever threw the switch writes who they are just now
                     with self._control:
-                        self._note_kills(ITSELF)
+                        self._note_kills(switch.last_kill(self.directory) or ITSELF)
                 if self._book.control[switch.RETIRE]:
                     self.close()
                     return

@@ -19,6 +19,7 @@ from cluster.errors import SwarmError
 from hive.messages.gate import Action, Warrant
 from hive.messages.orders import Mode, Order, Side
 
+JOURNAL = "journal.sqlite"  # below the gate's directory
 LAYOUT = 1
 TIMEOUT_S = 0.05  # how long a write waits for another writer of the database
 CONTROL_S = 2.0  # the same for an instruction, which a person waits for

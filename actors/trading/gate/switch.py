@@ -148,6 +148,14 @@ def written_kills(directory: Path) -> tuple[Path, ...]:
     return tuple(sorted((directory / KILLED).glob("*.json")))
 
 
+def last_kill(directory: Path) -> Warrant | None:
+    """Who wrote the newest kill that is on file; None where there is none, or it is not whole yet."""
+    with suppress(OSError, ValueError, KeyError, IndexError):
+        found = json.loads(written_kills(directory)[-1].read_text())
+        return Warrant(str(found["operator"]), str(found["reason"]))
+    return None
+
+
 def sync(folder: Path) -> None:
     """Bring a folder's names to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
