@@ -845,6 +845,19 @@ def widened(book: Book, symbols: int) -> Book:
     return wide._replace(**kept)
 
 
+def emptied(book: Book) -> Book:
+    """The same market and limits with nothing open, nothing recent and a ring of its own: for measurements."""
+    accounts, symbols = book.units.shape[:2]
+    slots = (book.journal.size - JOURNAL_BASE) // RECORD
+    fresh = new_book(accounts, symbols, book.open_sequences.size, book.recent.shape[1], slots)
+    totals = fresh.totals.copy()
+    totals[:, CASH] = book.totals[:, CASH]
+    kept = {name: getattr(book, name).copy() for name in ("control", "prices", "ticked", "covariance", "deviations")}
+    found = fresh._replace(**kept, totals=totals)
+    current(found)
+    return found
+
+
 def new_book(accounts: int, symbols: int, open_orders: int, recent: int, records: int) -> Book:
     """An empty book of its own memory with an unwritten page of limits; tables have powers of two of rows."""
     count = limits_size(accounts, symbols)
