@@ -27,6 +27,7 @@ LOOK_S = 0.0005
 IN_FLIGHT = 16  # messages of a batch on their way at a time
 PLAIN_S = 10.0  # for an instruction or a status, which a person waits for
 NOTHING = np.empty(0)
+CHECK, LIMIT, MARKET, NS = kernels.CHECK, kernels.LIMIT, kernels.MARKET, kernels.NS
 
 _pack_order = struct.Struct(f"{kernels.ORDER}d").pack_into
 
@@ -65,6 +66,7 @@ class GateClient:
         self._doubtful: list[tuple[int, str, int]] = []
         self._known = 0
         self._question = np.zeros(kernels.ORDER)
+        self._bytes = memoryview(self._question)
         self._facts: GateFacts | None = None
         self._accounts: dict[str, float] = {}
         self._symbols: dict[str, float] = {}
@@ -108,7 +110,7 @@ class GateClient:
         """
         patience = patience_s if patience_s is not None else DURABLE_S if durable else self._patience_s
         try:
-            if self._doubtful or (self._lane is None and not self._calls):
+            if self._doubtful or not (self._lane or self._calls):
                 patience = self._settled_within(patience)
             verdict = self._judged(order, patience)
         except UnknownSnapshot:  # another life of the gate, or other symbols: nothing was judged
@@ -130,7 +132,7 @@ class GateClient:
             self._settle(time.monotonic() + patience)
             questions = np.zeros((len(orders), kernels.ORDER))
             for row, order in zip(questions, orders, strict=True):
-                self._write(row, order)
+                self._write(row.data, order)
             answers = self.check_numbers(questions, patience_s=patience)
         except Exception:
             return [Verdict.unreachable(now) for _ in orders]
@@ -278,34 +280,26 @@ class GateClient:
 
     def _judged(self, order: Order, patience_s: float) -> Verdict:
         """The verdict; while there is none, the order is in doubt."""
-        question = self._question
-        self._write(question, order)
+        self._write(self._bytes, order)
         self._doubtful.append((order.client_order_id, order.account, self._known))
         if self._lane is not None:
-            found = self._lane.ask(kernels.CHECK, question, patience_s=patience_s, snapshot=self._tag)
+            found = self._lane.ask(CHECK, self._question, patience_s=patience_s, snapshot=self._tag)
         else:
-            found = self._ask(kernels.CHECK, question, patience_s)
+            found = self._ask(CHECK, self._question, patience_s)
         decision, quantity, reason, sequence, seconds, rest = found.tolist()
-        verdict = Verdict.of(decision, quantity, reason, sequence, int(seconds) * kernels.NS + int(rest))
+        verdict = Verdict.of(decision, quantity, reason, sequence, int(seconds) * NS + int(rest))
         if quantity > order.quantity:
             raise InvalidRequest(f"{quantity} of {order.quantity} units allowed", "Restart the gate")
         self._doubtful.pop()
-        self._known = max(self._known, verdict.sequence)
+        if verdict.sequence > self._known:
+            self._known = verdict.sequence
         return verdict
 
-    def _write(self, row: np.ndarray, order: Order) -> None:
+    def _write(self, row: memoryview, order: Order) -> None:
         price = order.limit_price
-        _pack_order(
-            row.data,
-            0,
-            order.client_order_id,
-            self._accounts.get(order.account, -1.0),
-            self._symbols.get(order.symbol, -1.0),
-            order.side,
-            order.quantity,
-            kernels.MARKET if price is None else kernels.LIMIT,
-            0.0 if price is None else price,
-        )
+        account, symbol = self._accounts.get(order.account, -1.0), self._symbols.get(order.symbol, -1.0)
+        kind, limit = (MARKET, 0.0) if price is None else (LIMIT, price)
+        _pack_order(row, 0, order.client_order_id, account, symbol, order.side, order.quantity, kind, limit)
 
     def _on_disk(self, verdict: Verdict, patience_s: float) -> Verdict:
         """The verdict when it is on disk; else its order is released, and rejected."""

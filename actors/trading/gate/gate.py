@@ -143,7 +143,9 @@ class Gate:
         )
         self._book.control[kernels.ON_DISK] = start
         self.journal.start()
-        self.port = Port(lanes=settings.lanes, slots=SLOTS, slot_words=SLOT_WORDS, strategy=strategy)
+        self.port = Port(
+            lanes=settings.lanes, slots=SLOTS, slot_words=SLOT_WORDS, strategy=strategy, spins=settings.spins
+        )
         self.port.about(self.facts.tag)
         self._reply = np.zeros(kernels.LARGEST)
         self._closing, self._closed = threading.Lock(), threading.Event()

@@ -60,6 +60,9 @@ class GateSettings:
     """How long a record waits for others before the journal commits, seconds."""
     lanes: Annotated[int, Interval(ge=1, le=1024)] = 32
     """Callers at a time."""
+    spins: Annotated[int, Interval(ge=0, le=1_000_000)] = 2500
+    """Looks at the lanes before a gate that has no core of its own sleeps, some 20 ns each: who asks within that time
+    is not kept waiting for a wake-up."""
     patience_s: Annotated[float, Gt(0)] = 0.05
     """How long a caller waits for a verdict before it takes the gate for unreachable, seconds."""
 
