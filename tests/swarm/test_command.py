@@ -124,7 +124,7 @@ def test_every_agent_is_a_named_ray_actor(home: Path) -> None:
         check=False,
     )
     actors = {actor["name"]: actor for actor in json.loads(listed.stdout)}
-    names = ["correlation", "hub", "liquidity", "market_data", "portfolio", "stress", "value_at_risk"]
+    names = ["correlation", "gate", "hub", "liquidity", "market_data", "portfolio", "stress", "value_at_risk"]
     assert sorted(actors) == names, listed.stderr
     assert {actor["ray_namespace"] for actor in actors.values()} == {"riskswarm"}
     assert actors["value_at_risk"]["class_name"] == "ValueAtRiskAgent"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -66,7 +66,7 @@ class GateClient:
         self._doubtful: list[tuple[int, str, int]] = []
         self._known = 0
         self._question = np.zeros(kernels.ORDER)
-        self._bytes = memoryview(self._question)
+        self._bytes = self._question.data
         self._facts: GateFacts | None = None
         self._accounts: dict[str, float] = {}
         self._symbols: dict[str, float] = {}
@@ -206,29 +206,21 @@ class GateClient:
 
     def commit(self, sequence: int, filled: float, price: float) -> Outcome:
         """As :meth:`Gate.commit`; GATE_UNREACHABLE where nobody knows whether it was done: say it again."""
-        return self._outcome(kernels.COMMIT, np.array([sequence, filled, price], np.float64))
+        return self._outcome(kernels.COMMIT, lambda: np.array([sequence, filled, price], np.float64))
 
     def release(self, sequence: int) -> Outcome:
         """As :meth:`Gate.release`."""
-        return self._outcome(kernels.RELEASE, np.array([sequence], np.float64))
+        return self._outcome(kernels.RELEASE, lambda: np.array([sequence], np.float64))
 
     def tick(self, symbol: str, price: float, ns: int | None = None) -> Outcome:
         """A last price, true now or at a reading of the monotonic clock of the gate's machine."""
-        try:
-            self._settle(time.monotonic() + (self._patience_s or PLAIN_S))
-            assert self._facts is not None
-            at = time.monotonic_ns() if ns is None else ns
-            return self._outcome(kernels.TICK, tick_numbers(self._facts, symbol, price, at))
-        except (ValueError, OverflowError):
-            return Outcome.INVALID_NUMBER
-        except Exception as error:
-            self._unreachable(error)
-            return Outcome.GATE_UNREACHABLE
+        at = time.monotonic_ns() if ns is None else ns
+        return self._outcome(kernels.TICK, lambda: tick_numbers(self.facts(), symbol, price, at))
 
     def status(self) -> dict[str, int] | None:
         """Counters of the gate; None where it does not answer."""
         try:
-            return status_of(self._asked(kernels.STATUS, NOTHING))
+            return status_of(self._asked(kernels.STATUS, lambda: NOTHING))
         except Exception as error:
             self._unreachable(error)
             return None
@@ -291,8 +283,7 @@ class GateClient:
         if quantity > order.quantity:
             raise InvalidRequest(f"{quantity} of {order.quantity} units allowed", "Restart the gate")
         self._doubtful.pop()
-        if verdict.sequence > self._known:
-            self._known = verdict.sequence
+        self._known = max(self._known, verdict.sequence)
         return verdict
 
     def _write(self, row: memoryview, order: Order) -> None:
@@ -315,9 +306,17 @@ class GateClient:
         reason = Reason.NOT_DURABLE
         return Verdict(Decision.REJECT, 0.0, reason, TEXTS[reason], verdict.sequence, verdict.ns)
 
-    def _asked(self, operation: int, numbers: np.ndarray) -> np.ndarray:
-        self._settle(time.monotonic() + (self._patience_s or PLAIN_S))
-        return self._ask(operation, numbers, self._patience_s)
+    def _asked(self, operation: int, numbers: Callable[[], np.ndarray]) -> np.ndarray:
+        """What may be said twice, said once more where the gate was restarted; its places may be others then."""
+        try:
+            self._settle(time.monotonic() + (self._patience_s or PLAIN_S))
+            return self._ask(operation, numbers(), self._patience_s)
+        except (LaneLost, UnknownSnapshot) as error:
+            if self._reach is None:
+                raise
+            self._unreachable(error)
+            self._settle(time.monotonic() + self._patience_s)
+            return self._ask(operation, numbers(), self._patience_s)
 
     def _ask(self, operation: int, numbers: np.ndarray, patience_s: float) -> np.ndarray:
         left = max(0.0, patience_s)
@@ -325,9 +324,11 @@ class GateClient:
             return self._lane.ask(operation, numbers, patience_s=left, snapshot=self._tag)
         return self._reached().call(operation, numbers, self._tag, left)
 
-    def _outcome(self, operation: int, numbers: np.ndarray) -> Outcome:
+    def _outcome(self, operation: int, numbers: Callable[[], np.ndarray]) -> Outcome:
         try:
             return Outcome(int(self._asked(operation, numbers)[0]))
+        except (ValueError, OverflowError):
+            return Outcome.INVALID_NUMBER
         except Exception as error:
             self._unreachable(error)
             return Outcome.GATE_UNREACHABLE

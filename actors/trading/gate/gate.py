@@ -560,7 +560,7 @@ class Gate:
         words, found = self._book.control, self._history
         if found.kills == found.released and switch.written_kills(self.directory):
             body = {"kills": found.kills + 1}  # by file alone: no gate has seen it yet
-            write_control(self._database, Action.KILL, body, ITSELF)
+            write_control(self._database, Action.KILL, body, switch.last_kill(self.directory) or ITSELF)
             found.apply(Action.KILL, body)
         words[switch.KILLS], words[switch.RELEASED] = found.kills, found.released
 
@@ -598,7 +598,11 @@ class Gate:
                 kernels.remember(book.order, recent.ns, book)
 
     def _value(self) -> None:
-        """Covariance and prices of the market; what is held and is not in it is NaN, which closes the gate."""
+        """Covariance and prices of the market.
+
+        What is not in it has the variance NaN, so that no order in it passes, and none of an account that holds it;
+        what is held and has no price either closes the gate.
+        """
         book, (symbols, covariance, prices) = self._book, self._market
         place = {symbol: i for i, symbol in enumerate(self.facts.symbols)}
         at = np.array([place[symbol] for symbol in symbols])
@@ -611,8 +615,10 @@ class Gate:
                 if not 0 <= price < math.inf or (symbol in prices and price == 0):
                     raise InvalidMarketData(f"{symbol} has the price {price!r}", "Give positive prices")
                 book.prices[i] = price
-            if (symbol not in symbols or book.prices[i] == 0.0) and book.units[:, i, : kernels.BUY_CASH].any():
-                book.covariance[i, i] = book.prices[i] = math.nan
+            if symbol not in symbols:
+                book.covariance[i, i] = math.nan
+            if book.prices[i] == 0.0 and book.units[:, i, : kernels.BUY_CASH].any():
+                book.prices[i] = math.nan
         book.deviations[:] = np.sqrt(np.maximum(np.diag(book.covariance), 0.0))
         unknown = set(prices) - set(symbols)
         if unknown:

@@ -443,11 +443,14 @@ def recount(book: Book) -> None:
             totals[SHORT] += short
             totals[GROSS_SUM] += gross
             totals[BOUND] += bound
-            totals[OPEN_VAR] += book.deviations[i] * last * (units[BUYS] + units[SELLS])
-            for j in range(symbols):
-                shared[j] += exposure * book.covariance[i, j]
+            if units[BUYS] + units[SELLS] != 0.0:  # a symbol without a market is NaN, which only who has it must meet
+                totals[OPEN_VAR] += book.deviations[i] * last * (units[BUYS] + units[SELLS])
+            if exposure != 0.0:
+                for j in range(symbols):
+                    shared[j] += exposure * book.covariance[i, j]
         for i in range(symbols):
-            totals[VARIANCE] += book.units[account, i, HELD] * book.prices[i] * shared[i]
+            if book.units[account, i, HELD] != 0.0:
+                totals[VARIANCE] += book.units[account, i, HELD] * book.prices[i] * shared[i]
         book.firm[0] += totals[GROSS_SUM]
 
 
@@ -556,7 +559,9 @@ def _move(
     totals[SHORT] += short_then - short
     totals[GROSS_SUM] += gross_then - gross
     totals[BOUND] += bound_then - bound
-    totals[OPEN_VAR] += deviation * ((buys + sells) * price - (units[BUYS] + units[SELLS]) * last)
+    opened = (buys + sells) * price - (units[BUYS] + units[SELLS]) * last
+    if opened != 0.0:
+        totals[OPEN_VAR] += deviation * opened
     book.firm[0] += gross_then - gross
     if added != 0.0:
         shared, row = book.shared[account], book.covariance[symbol]
