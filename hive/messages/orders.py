@@ -229,23 +229,25 @@ class Verdict:
         """
         known = _POSSIBLE.get((decision, reason))
         some = 0.0 < quantity < math.inf
-        if known is None or some is not known[3] or (not some and quantity != 0.0) or not some <= sequence < math.inf:
+        if known is None or some is not known[1] or (not some and quantity != 0.0) or not some <= sequence < math.inf:
             raise InvalidVerdict(
                 f"the numbers {decision}, {quantity}, {reason}, {sequence} are no verdict", "Ask again"
             )
         verdict = object.__new__(cls)
-        fields = verdict.__dict__
-        fields["decision"], fields["reason"], fields["text"], _ = known
-        fields["quantity"], fields["sequence"], fields["ns"] = quantity, int(sequence), ns
+        verdict.__dict__.update(known[0], quantity=quantity, sequence=int(sequence), ns=ns)
         return verdict
 
 
 _POSSIBLE = {
-    (float(decision), float(reason)): (decision, reason, TEXTS[reason], decision is not Decision.REJECT)
+    (float(decision), float(reason)): (
+        {"decision": decision, "reason": reason, "text": TEXTS[reason]},
+        decision is not Decision.REJECT,
+    )
     for decision in Decision
     for reason in Reason
     if (decision is Decision.ALLOW) == (reason is Reason.PASSED)
 }
+"""Fields of a verdict by decision and reason, and whether it allows some."""
 
 
 def _positive(value: object) -> bool:

@@ -83,6 +83,9 @@ class GateAgent(Agent):
                 strategy=self._strategy,
             )
             self._gate.snapshot_id = snapshot_id
+        current = self.ask(Role.MARKET_DATA, lambda market: market.header.remote(None, None), FETCH_TIMEOUT_S)
+        if current.snapshot_id != snapshot_id:  # it changed while there was no gate to be told
+            self.prepare(current.snapshot_id)
 
     @runtime.answered_in("control")
     def open_gate(self, caller: Caller) -> tuple[LaneAddress, GateFacts]:

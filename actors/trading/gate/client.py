@@ -114,7 +114,6 @@ class GateClient:
                 patience = self._settled_within(patience)
             verdict = self._judged(order, patience)
         except UnknownSnapshot:  # another life of the gate, or other symbols: nothing was judged
-            self._doubtful.pop()
             try:
                 self._learn_anew(patience)
                 verdict = self._judged(order, patience)
@@ -122,7 +121,7 @@ class GateClient:
                 return self._unreachable(error)
         except Exception as error:
             return self._unreachable(error)
-        return self._on_disk(verdict, patience) if durable and verdict.quantity else verdict
+        return self._on_disk(order, verdict, patience) if durable and verdict.quantity else verdict
 
     def check_many(self, orders: Sequence[Order], *, patience_s: float | None = None) -> list[Verdict]:
         """Judge orders one after the other, many to a message: nothing else comes between those of one message."""
@@ -165,31 +164,20 @@ class GateClient:
         self._settle(give_up)
         answers = np.zeros((len(questions), kernels.VERDICT))
         answers[:, 2] = Reason.GATE_UNREACHABLE
-        step = kernels.MANY
-        starts = range(0, len(questions), step)
-        known = self._known
-        done = 0
+        questions = np.ascontiguousarray(questions, np.float64)
+        step, known, sent, done = kernels.MANY, self._known, 0, 0
         try:
-            for ahead in range(len(starts) + IN_FLIGHT):
+            while done < len(questions):
+                left = max(0.0, give_up - time.monotonic())
                 if self._lane is None:
-                    if ahead >= len(starts):
-                        break
-                    chunk = questions[starts[ahead] : starts[ahead] + step]
-                    found = self._ask(kernels.CHECK_MANY, chunk.ravel(), give_up - time.monotonic())
+                    found = self._ask(kernels.CHECK_MANY, questions[done : done + step].ravel(), left)
                 else:
-                    left = max(0.0, give_up - time.monotonic())
-                    if ahead < len(starts):
-                        chunk = questions[starts[ahead] : starts[ahead] + step]
-                        self._lane.send(kernels.CHECK_MANY, chunk.ravel(), patience_s=left, snapshot=self._tag)
-                    if ahead < IN_FLIGHT - 1 or done >= len(questions):
-                        continue
+                    while sent < len(questions) and sent - done < IN_FLIGHT * step:
+                        message = questions[sent : sent + step].ravel()
+                        self._lane.send(kernels.CHECK_MANY, message, patience_s=left, snapshot=self._tag)
+                        sent += step
                     found = self._lane.receive(patience_s=left)
                 verdicts = found.reshape(-1, kernels.VERDICT)
-                answers[done : done + len(verdicts)] = verdicts
-                done += len(verdicts)
-            while done < len(questions) and self._lane is not None:
-                verdicts = self._lane.receive(patience_s=max(0.0, give_up - time.monotonic()))
-                verdicts = verdicts.reshape(-1, kernels.VERDICT)
                 answers[done : done + len(verdicts)] = verdicts
                 done += len(verdicts)
         except Exception as error:
@@ -274,10 +262,14 @@ class GateClient:
         """The verdict; while there is none, the order is in doubt."""
         self._write(self._bytes, order)
         self._doubtful.append((order.client_order_id, order.account, self._known))
-        if self._lane is not None:
-            found = self._lane.ask(CHECK, self._question, patience_s=patience_s, snapshot=self._tag)
-        else:
-            found = self._ask(CHECK, self._question, patience_s)
+        try:
+            if self._lane is not None:
+                found = self._lane.ask(CHECK, self._question, patience_s=patience_s, snapshot=self._tag)
+            else:
+                found = self._ask(CHECK, self._question, patience_s)
+        except UnknownSnapshot:
+            self._doubtful.pop()
+            raise
         decision, quantity, reason, sequence, seconds, rest = found.tolist()
         verdict = Verdict.of(decision, quantity, reason, sequence, int(seconds) * NS + int(rest))
         if quantity > order.quantity:
@@ -292,7 +284,7 @@ class GateClient:
         kind, limit = (MARKET, 0.0) if price is None else (LIMIT, price)
         _pack_order(row, 0, order.client_order_id, account, symbol, order.side, order.quantity, kind, limit)
 
-    def _on_disk(self, verdict: Verdict, patience_s: float) -> Verdict:
+    def _on_disk(self, order: Order, verdict: Verdict, patience_s: float) -> Verdict:
         """The verdict when it is on disk; else its order is released, and rejected."""
         give_up = time.monotonic() + patience_s
         question = np.array([verdict.sequence], np.float64)
@@ -302,7 +294,8 @@ class GateClient:
                     raise DeadlineExceeded("the verdict is not on disk in time", "Look at the gate's journal")
                 time.sleep(LOOK_S)
             return verdict
-        self.release(verdict.sequence)
+        if self.release(verdict.sequence) not in (Outcome.DONE, Outcome.NOT_OPEN, Outcome.UNKNOWN_ORDER):
+            self._doubtful.append((order.client_order_id, order.account, verdict.sequence - 1))
         reason = Reason.NOT_DURABLE
         return Verdict(Decision.REJECT, 0.0, reason, TEXTS[reason], verdict.sequence, verdict.ns)
 
@@ -364,7 +357,7 @@ class GateClient:
     def _learn_anew(self, patience_s: float) -> None:
         self._drop()
         self._calls = False
-        self._find(time.monotonic() + patience_s)
+        self._settle(time.monotonic() + patience_s)
 
     def _learn(self, facts: GateFacts) -> None:
         self._facts, self._tag, self._patience_s = facts, facts.tag, facts.patience_s

@@ -82,6 +82,10 @@ class Gate:
         No shared memory, or no file.
     """
 
+    facts: GateFacts
+    journal: Journal
+    port: Port
+
     def __init__(
         self,
         *,
@@ -107,53 +111,11 @@ class Gate:
         self._history = restored(
             self._database, boot=boot_id(), window_ns=window_ns, most_recent=settings.recent_orders // 2
         )
-        found = self._history
-        self._settings_now = replace(settings, **{k: v for k, v in found.limits.items() if k in LIMITS})
-        for account in accounts:
-            self._open(account, prices)
-        gone = [name for name in found.cash if name not in names and self._busy(name)]
-        if gone:
-            raise InvalidPortfolio(f"{gone[0]} has positions or orders and is not in the book", "Put it back")
-        lost = sorted(self._held() - set(symbols))
-        self._instruments = (*instruments, *(Instrument(symbol) for symbol in lost))
-        self._market = symbols, np.asarray(covariance, np.float64), dict(prices)
-        self.facts = self._facts(names)
-        unclean = found.running
-        start = found.sequence + (unclean["journal_size"] if unclean is not None else 0)
-        said = {"boot": boot_id(), "journal_size": settings.journal_size, "sequence": start, "clean": unclean is None}
-        write_control(self._database, START, said, ITSELF)
-        found.apply(START, said)
-        words = kernels.LIMITS_AT + LINE + kernels.limits_size(MOST_ACCOUNTS, MOST_SYMBOLS)
-        self._memory = SharedWords.create("riskswarm-gate", words)
-        book = kernels.new_book(
-            len(names), len(self.facts.symbols), settings.open_orders, settings.recent_orders, settings.journal_size
-        )
-        self._book = book._replace(control=self._memory.words)
-        self._restore_kills()
-        self._restore()
-        self._book.cursor[kernels.SEQUENCE] = start
-        self._checkpointed = start
-        self.journal = Journal(
-            journal,
-            self._book,
-            names,
-            self.facts.symbols,
-            batch=settings.journal_batch,
-            flush_s=settings.journal_flush_s,
-        )
-        self._book.control[kernels.ON_DISK] = start
-        self.journal.start()
-        self.port = Port(
-            lanes=settings.lanes, slots=SLOTS, slot_words=SLOT_WORDS, strategy=strategy, spins=settings.spins
-        )
-        self.port.about(self.facts.tag)
-        self._reply = np.zeros(kernels.LARGEST)
-        self._closing, self._closed = threading.Lock(), threading.Event()
-        self._thread = threading.Thread(target=self.port.serve, args=(lambda: self._loop,), name="gate", daemon=True)
-        self._thread.start()
-        switch.publish(self.directory, self.address)
-        self._watcher = threading.Thread(target=self._watch, name="gate-watch", daemon=True)
-        self._watcher.start()
+        try:
+            self._come_back(tuple(instruments), covariance, prices, journal, strategy)
+        except BaseException:
+            self._database.close()
+            raise
 
     def check(self, order: Order) -> Verdict:
         """Judge an order as a lane would, and reserve what is allowed.
@@ -475,6 +437,65 @@ class Gate:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _come_back(
+        self,
+        instruments: tuple[Instrument, ...],
+        covariance: np.ndarray,
+        prices: Mapping[str, float],
+        journal: Path,
+        strategy: str,
+    ) -> None:
+        """Build everything from what is remembered, write down that a gate begins, and serve."""
+        settings, names = self._settings, tuple(a.name for a in self._accounts)
+        symbols = tuple(i.symbol for i in instruments)
+        found = self._history
+        self._settings_now = replace(settings, **{k: v for k, v in found.limits.items() if k in LIMITS})
+        for account in self._accounts:
+            self._open(account, prices)
+        gone = [name for name in found.cash if name not in names and self._busy(name)]
+        if gone:
+            raise InvalidPortfolio(f"{gone[0]} has positions or orders and is not in the book", "Put it back")
+        lost = sorted(self._held() - set(symbols))
+        self._instruments = (*instruments, *(Instrument(symbol) for symbol in lost))
+        self._market = symbols, np.asarray(covariance, np.float64), dict(prices)
+        self.facts = self._facts(names)
+        unclean = found.running
+        start = found.sequence + (unclean["journal_size"] if unclean is not None else 0)
+        said = {"boot": boot_id(), "journal_size": settings.journal_size, "sequence": start, "clean": unclean is None}
+        found.apply(START, said)
+        words = kernels.LIMITS_AT + LINE + kernels.limits_size(MOST_ACCOUNTS, MOST_SYMBOLS)
+        self._memory = SharedWords.create("riskswarm-gate", words)
+        book = kernels.new_book(
+            len(names), len(self.facts.symbols), settings.open_orders, settings.recent_orders, settings.journal_size
+        )
+        self._book = book._replace(control=self._memory.words)
+        self._restore_kills()
+        self._restore()
+        self._book.cursor[kernels.SEQUENCE] = start
+        self._checkpointed = start
+        self.journal = Journal(
+            journal,
+            self._book,
+            names,
+            self.facts.symbols,
+            batch=settings.journal_batch,
+            flush_s=settings.journal_flush_s,
+        )
+        self._book.control[kernels.ON_DISK] = start
+        self.port = Port(
+            lanes=settings.lanes, slots=SLOTS, slot_words=SLOT_WORDS, strategy=strategy, spins=settings.spins
+        )
+        self.port.about(self.facts.tag)
+        self._reply = np.zeros(kernels.LARGEST)
+        self._closing, self._closed = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self.port.serve, args=(lambda: self._loop,), name="gate", daemon=True)
+        write_control(self._database, START, said, ITSELF)  # before the first order, after all that may fail
+        self.journal.start()
+        self._thread.start()
+        switch.publish(self.directory, self.address)
+        self._watcher = threading.Thread(target=self._watch, name="gate-watch", daemon=True)
+        self._watcher.start()
 
     def _loop(
         self, words: np.ndarray, numbers: np.ndarray, active: np.ndarray, own: np.ndarray, hand: np.ndarray
