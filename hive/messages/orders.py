@@ -8,6 +8,7 @@ from enum import IntEnum
 from cluster.errors import InvalidInput
 from hive.messages.codec import message
 
+INFINITY = math.inf
 LARGEST_ID = 2**53 - 1  # whole numbers up to here survive as float64, which is what lanes carry
 
 
@@ -228,8 +229,8 @@ class Verdict:
             The numbers are none.
         """
         known = _POSSIBLE.get((decision, reason))
-        some = 0.0 < quantity < math.inf
-        if known is None or some is not known[1] or (not some and quantity != 0.0) or not some <= sequence < math.inf:
+        some = 0.0 < quantity < INFINITY
+        if known is None or some is not known[1] or (not some and quantity != 0.0) or not some <= sequence < INFINITY:
             raise InvalidVerdict(
                 f"the numbers {decision}, {quantity}, {reason}, {sequence} are no verdict", "Ask again"
             )

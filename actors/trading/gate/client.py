@@ -275,7 +275,7 @@ class GateClient:
         if quantity > order.quantity:
             raise InvalidRequest(f"{quantity} of {order.quantity} units allowed", "Restart the gate")
         self._doubtful.pop()
-        self._known = max(self._known, verdict.sequence)
+        self._known = verdict.sequence or self._known  # it only rises; 0 is a verdict without a record
         return verdict
 
     def _write(self, row: memoryview, order: Order) -> None:

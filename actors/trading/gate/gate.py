@@ -85,6 +85,8 @@ class Gate:
     facts: GateFacts
     journal: Journal
     port: Port
+    _instruments: tuple[Instrument, ...]
+    _book: kernels.Book
 
     def __init__(
         self,
