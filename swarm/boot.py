@@ -187,6 +187,7 @@ def bring_up(settings: Settings, home: Path, progress: Progress) -> SwarmHealth:
         progress("creating agents", None)
         return _until_healthy(created[Role.HUB.value], settings, give_up, progress)
     except BaseException:
+        _retire_gate(home)
         for handle in created.values():  # what others have created in the namespace is theirs
             runtime.kill(handle)
         raise

@@ -24,6 +24,8 @@ from actors.trading.gate.history import INSERT, JournalUnavailable, opened
 from hive.messages.orders import Decision, Operation, Outcome, Reason
 
 LOOK_S = 0.001
+IDLE_LOOK_S = 0.005  # once nothing has come for a while: an idle gate must not cost a share of a core
+IDLE_LOOKS = 100
 RETRY_S = 0.05
 CLOSE_S = 10.0
 LARGEST_BATCH = 65536
@@ -110,7 +112,7 @@ class Journal:
             raise JournalUnavailable(f"{self.waiting} records are not durable ({self.error})", "Look at the disk")
 
     def _run(self) -> None:
-        give_up = float("inf")
+        give_up, looks = float("inf"), 0
         while True:
             closing = self._closing.is_set()
             if closing and give_up == float("inf"):
@@ -119,8 +121,10 @@ class Journal:
             if waiting == 0:
                 if closing:
                     return
-                time.sleep(LOOK_S)
+                looks += 1
+                time.sleep(LOOK_S if looks < IDLE_LOOKS else IDLE_LOOK_S)
                 continue
+            looks = 0
             hurry = closing or int(self._book.control[kernels.AWAITED]) > self.durable
             if waiting < self._batch and not hurry and self._age_ns() < self._flush_ns:
                 time.sleep(LOOK_S)
