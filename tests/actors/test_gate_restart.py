@@ -212,6 +212,25 @@ def test_a_gate_that_stands_still_is_killed_and_stays_so_over_its_death(tmp_path
         assert gate.check(make(Side.SELL, 1.0)).reason is Reason.KILLED
 
 
+def test_a_gate_that_is_told_to_retire_ends_in_order_and_answers_nobody_any_more(tmp_path):
+    make = Orders()
+    with side(gate_process, str(tmp_path), replace(OPEN_LIMITS, journal_flush_s=10.0)) as gate:
+        _, facts = gate.answer()
+        client = GateClient(Lane(gate.call("open", os.getpid(), started(os.getpid()))), facts)
+        last = client.check(make(Side.BUY, 5.0)).sequence
+        found = switch.find(tmp_path)
+        assert found is not None and found.retire(10.0)
+        found.close()
+        assert client.check(make(Side.BUY, 5.0)).reason is Reason.GATE_UNREACHABLE
+        client.close()
+    rows = newest(tmp_path / JOURNAL, 1)
+    assert rows["journal"][0]["sequence"] == last and rows["control"][0]["action"] == "close"
+    with make_gate(tmp_path) as gate:
+        assert not gate.describe().unreconciled
+        gate._book.control[switch.RETIRE] = 1
+        assert eventually(lambda: newest(tmp_path / JOURNAL, 1)["control"][0]["action"] == "close", 5.0)
+
+
 def test_what_permits_less_holds_though_the_disk_refuses_and_what_permits_more_does_not(tmp_path):
     make = Orders()
     with make_gate(tmp_path) as gate:

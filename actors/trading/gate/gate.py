@@ -419,8 +419,7 @@ class Gate:
             if self._closed.is_set():
                 return
             self._closed.set()
-            if threading.current_thread() is not self._watcher:
-                self._watcher.join()
+            self._watcher.join()
             self.port.stop()
             self._thread.join()
             try:
@@ -512,11 +511,15 @@ class Gate:
                     self._closed.wait(LOOK_S)  # whoever threw the switch writes who they are just now
                     with self._control:
                         self._note_kills(switch.last_kill(self.directory) or ITSELF)
-                if self._book.control[switch.RETIRE]:
-                    self.close()
+                if self._book.control[switch.RETIRE]:  # not by this thread, which whoever closes waits for
+                    threading.Thread(target=self._retire, name="gate-retire", daemon=True).start()
                     return
                 if self._book.cursor[kernels.SEQUENCE] - self._checkpointed > CHECKPOINT_EVERY:
                     self.checkpoint()
+
+    def _retire(self) -> None:
+        with suppress(SwarmError):  # what is not durable the next gate will say
+            self.close()
 
     def _carry_out(self, action: Action, body: dict[str, Any], by: Warrant, *, loosens: bool) -> None:
         """What permits more is durable before it holds; what permits less holds before it is durable."""
