@@ -524,4 +524,4 @@ def test_down_ends_every_process_and_file_of_its_ray(tmp_path: Path, launcher: s
     assert bystander.returncode != -signal.SIGTERM, "a client is nobody's to end"
     assert not [process for process in started if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     assert left_behind()[0] <= before[0] and left_behind()[1] <= before[1]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "ray.log", "snapshots"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gate", "lock", "ray.log", "snapshots"]
