@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from actors.settings import ShellSettings
 from cluster import pinning, topology
 from cluster.topology import Topology
 from hive.messages.calculation import Role
 
-PINNED = (Role.VALUE_AT_RISK, Role.STRESS, Role.CORRELATION, Role.LIQUIDITY, Role.PORTFOLIO)
-"""Agents that a core of their own is sought for, in this order; further instances of them share what is left."""
+PINNED = (Role.GATE, Role.VALUE_AT_RISK, Role.STRESS, Role.CORRELATION, Role.LIQUIDITY, Role.PORTFOLIO)
+"""Agents that a core of their own is sought for, in this order: orders wait for the gate. Further instances of them
+share what is left."""
 NICENESS = 0  # Ray starts its workers at 15, and a loop at 15 loses to anything
 WHOLE, SHARED = 1.0, 0.01  # of a node's cores: what an agent asks Ray for that owns one, and one that owns none
 
@@ -30,6 +32,16 @@ class Seat:
     bound: bool
     """Whether cores and memory were chosen, not taken as they came."""
     notes: tuple[str, ...]
+
+    def told(self, more: tuple[str, ...] = ()) -> dict[str, Any]:
+        """Fields of an agent's report that say where it runs; ``more`` notes are those of its lanes."""
+        return {
+            "cores": self.cores,
+            "numa_node": self.node,
+            "own_core": self.own,
+            "memory_node": self.memory_node,
+            "seat_notes": (*self.notes, *more),
+        }
 
 
 def shares(

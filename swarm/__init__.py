@@ -25,6 +25,8 @@ from cluster.errors import (
 )
 from hive.messages.calculation import AgentAnswer, AnswerStatus, CalculationResult, CalculationType, Role
 from hive.messages.estimate import Estimate
+from hive.messages.gate import Warrant
+from hive.messages.orders import Decision, Order, Outcome, Reason, Side, Verdict
 from hive.messages.portfolio import Portfolio, Position
 
 if TYPE_CHECKING:
@@ -38,21 +40,28 @@ __all__ = [
     "CalculationResult",
     "CalculationType",
     "DeadlineExceeded",
+    "Decision",
     "Estimate",
     "InvalidInput",
     "InvalidMarketData",
     "InvalidPortfolio",
     "InvalidRequest",
     "InvalidSettings",
+    "Order",
+    "Outcome",
     "Overloaded",
     "Portfolio",
     "Position",
+    "Reason",
     "Role",
     "SessionConflict",
+    "Side",
     "SwarmClient",
     "SwarmError",
     "SwarmUnavailable",
     "UnknownSnapshot",
+    "Verdict",
+    "Warrant",
 ]
 
 

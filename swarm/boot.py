@@ -26,6 +26,9 @@ from actors.risk.liquidity.agent import LiquidityAgent
 from actors.risk.portfolio.agent import PortfolioAgent
 from actors.risk.stress.agent import StressAgent
 from actors.risk.value_at_risk.agent import ValueAtRiskAgent
+from actors.trading.gate import switch
+from actors.trading.gate.agent import GateAgent
+from actors.trading.gate.book import read as read_gate_book
 from cluster import head, runtime, session, topology
 from cluster.errors import BootFailed, InvalidSettings, SessionConflict, SwarmError, SwarmUnavailable
 from cluster.session import Session
@@ -35,7 +38,7 @@ from hive.messages.calculation import Role
 from hive.messages.health import AgentState, SwarmHealth, SwarmState
 from hive.routing.kernels import MOST_ROWS
 from hive.routing.page import instance_id
-from swarm.settings import Settings
+from swarm.settings import GATE_DIRECTORY, Settings
 
 Progress = Callable[[str, SwarmHealth | None], None]
 """Told what is being waited for, and the health of the roster once there is one."""
@@ -43,6 +46,7 @@ Progress = Callable[[str, SwarmHealth | None], None]
 HUB_CALL_TIMEOUT_S = 10.0
 HUB_MAX_CONCURRENCY = 1000  # coroutines of the hub; calculations are bounded by hub.max_in_flight
 POLL_S = 0.1
+RETIRE_S = 3.0  # how long the gate may take to bring its journal to disk before it is taken down
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ ROSTER = (
     RosterLine(CorrelationAgent),
     RosterLine(LiquidityAgent),
     RosterLine(PortfolioAgent),
+    RosterLine(GateAgent, many=False),
 )
 
 
@@ -82,6 +87,7 @@ def up(settings: Settings, home: Path, progress: Progress) -> Session:
     """
     with session.exclusive(home), _terminated_like_interrupted():
         _refuse_second(session.read(home), home)
+        read_gate_book(settings.gate.book)  # a wrong one is refused before anything is started
         started: head.Head | None = None
         address = settings.ray.address
         if not address:
@@ -131,6 +137,7 @@ def down(home: Path) -> str:
         if record is None:
             return f"No swarm is recorded in {home}; nothing to do."
         stale = record.stale()
+        _retire_gate(home)
         if record.launcher is not None:
             runtime.disconnect()
             head.stop(record.launcher, record.ray_session_dir)
@@ -163,6 +170,7 @@ def embedded(settings: Settings, progress: Progress, home: Path | None = None) -
         )
         stack.callback(runtime.disconnect)
         bring_up(settings, home, progress)
+        stack.callback(_retire_gate, home)
         yield
 
 
@@ -188,6 +196,7 @@ def bring_up(settings: Settings, home: Path, progress: Progress) -> SwarmHealth:
         progress("creating agents", None)
         return _until_healthy(created[Role.HUB.value], settings, give_up, progress)
     except BaseException:
+        _retire_gate(home)
         for handle in created.values():  # what others have created in the namespace is theirs
             runtime.kill(handle)
         raise
@@ -242,8 +251,8 @@ def _create(settings: Settings, home: Path, created: dict[str, Any]) -> None:
         max_concurrency=HUB_MAX_CONCURRENCY,
         max_pending_calls=HUB_MAX_CONCURRENCY,
     )
-    risk = [entry.agent_id for line, entry in entries if issubclass(line.agent, RiskAgent)]
-    asked = shares(risk, settings.agents, topology.discover(), runtime.free_resources())
+    seated = [entry.agent_id for line, entry in entries if issubclass(line.agent, (RiskAgent, GateAgent))]
+    asked = shares(seated, settings.agents, topology.discover(), runtime.free_resources())
     for line, entry in entries:
         identity = Identity(
             agent_id=entry.agent_id,
@@ -256,6 +265,8 @@ def _create(settings: Settings, home: Path, created: dict[str, Any]) -> None:
         arguments: tuple[Any, ...] = (getattr(settings, entry.role.value, None), settings.lanes)
         if line.agent is MarketDataAgent:
             arguments = (settings.market, str(home / "snapshots"))
+        if line.agent is GateAgent:
+            arguments = (*arguments, read_gate_book(settings.gate.book), str(home / GATE_DIRECTORY))
         created[entry.agent_id] = runtime.spawn(
             line.agent,
             identity,
@@ -322,3 +333,11 @@ def _refuse_second(record: Session | None, home: Path) -> None:
         f"a swarm started {record.started_utc} is recorded in {home}, Ray at {record.address}",
         "Use it, or run `swarm down` first",
     )
+
+
+def _retire_gate(home: Path) -> None:
+    """Have the gate end in order; one that does not, or is dead, will ask to be reconciled when it returns."""
+    found = switch.find(home / GATE_DIRECTORY)
+    if found is not None:
+        found.retire(RETIRE_S)
+        found.close()

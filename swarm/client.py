@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from cluster import runtime, session
 from cluster.errors import InvalidRequest, Overloaded, SwarmError, SwarmUnavailable
@@ -27,7 +27,7 @@ from hive.messages.calculation import (
     Role,
     Shock,
 )
-from hive.messages.fast import OPERATIONS, Caller
+from hive.messages.fast import SERVING_LANES, Caller
 from hive.messages.health import LateAnswer, RolePerformance, SwarmHealth
 from hive.messages.portfolio import Portfolio, resolve
 from hive.reference import Distance, Reference
@@ -35,6 +35,9 @@ from hive.routing.page import Route, RoutingAddress
 from hive.routing.reference import RoutedReference
 from hive.routing.router import Router
 from swarm.settings import Settings, load, swarm_home
+
+if TYPE_CHECKING:
+    from actors.trading.gate.client import GateClient
 
 Deadline = float | datetime.timedelta | datetime.datetime
 """Seconds from now, a span from now, or a point in time with its time zone."""
@@ -338,7 +341,7 @@ class SwarmClient:
 
     def lanes(self, timeout_s: float = 5.0) -> dict[str, PortStatus | None]:
         """What every agent that can serve lanes has carried over them; None where nobody has asked for one yet."""
-        names = [agent.agent_id for agent in self.health(timeout_s).agents if agent.role in OPERATIONS]
+        names = [agent.agent_id for agent in self.health(timeout_s).agents if agent.role in SERVING_LANES]
         found = {}
         for name in names:
             try:
@@ -346,6 +349,29 @@ class SwarmClient:
             except (SwarmError, runtime.ActorUnreachable):
                 found[name] = None
         return found
+
+    def gate(self, *, wait: str = "park", distance: Distance | None = None, timeout_s: float = 10.0) -> GateClient:
+        """The pre-trade gate, over a lane of its own; a thread each. From another machine every order is a Ray call.
+
+        Parameters
+        ----------
+        wait : "spin", "yield" or "park"
+            How this process waits for verdicts over a lane.
+        distance : Distance, optional
+            ``Distance.CALL`` asks through Ray although there could be a lane.
+
+        Raises
+        ------
+        SwarmUnavailable, DeadlineExceeded
+            No gate answers; one that dies later rejects by its client, and is found again when it is back.
+        """
+        from actors.trading.gate.client import GateClient
+        from actors.trading.gate.reach import RayReach
+
+        self._refuse_closed()
+        client = GateClient(reach=RayReach(self._namespace, wait=wait, lanes=distance != Distance.CALL))
+        client.facts(timeout_s)
+        return client
 
     def calculate_fast(self, portfolio: Portfolio, *, confidence: float = 0.95, timeout_s: float = 10.0) -> FastResult:
         """What :meth:`fast` gives, asked of the hub, which has the lanes: one Ray call, from any machine.

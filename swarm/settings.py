@@ -27,6 +27,7 @@ from actors.risk.portfolio.settings import PortfolioSettings
 from actors.risk.stress.settings import StressSettings
 from actors.risk.value_at_risk.settings import ValueAtRiskSettings
 from actors.settings import ShellSettings
+from actors.trading.gate.settings import GateSettings
 from cluster.errors import InvalidSettings
 from cluster.lanes.settings import LaneSettings
 from hive.hub.settings import HubSettings
@@ -35,6 +36,7 @@ from hive.market.settings import MarketSettings
 PREFIX = "SWARM_"
 NOT_SETTINGS = {"SWARM_HOME"}
 DEFAULT_HOME = "~/.riskswarm"
+GATE_DIRECTORY = "gate"  # of the home: the gate's journal and kill switch
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Settings:
     correlation: CorrelationSettings = field(default_factory=CorrelationSettings)
     liquidity: LiquiditySettings = field(default_factory=LiquiditySettings)
     portfolio: PortfolioSettings = field(default_factory=PortfolioSettings)
+    gate: GateSettings = field(default_factory=GateSettings)
 
 
 @dataclass(frozen=True)

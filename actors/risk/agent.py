@@ -136,13 +136,7 @@ class RiskAgent(Agent, ABC, Generic[State]):
 
     def seated(self) -> dict[str, Any]:
         """Cores, NUMA node and what must be said of them."""
-        return {
-            "cores": self.seat.cores,
-            "numa_node": self.seat.node,
-            "own_core": self.seat.own,
-            "memory_node": self.seat.memory_node,
-            "seat_notes": (*self.seat.notes, *(self._lanes.notes if self._lanes is not None else ())),
-        }
+        return self.seat.told(self._lanes.notes if self._lanes is not None else ())
 
     def resident_snapshot_id(self) -> str:
         """Snapshot the agent was last prepared for."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from cluster.errors import DeadlineExceeded, InvalidSettings, LaneLost, LanesUnavailable, Overloaded
 from cluster.lanes import serving
-from cluster.lanes.calls import ring
+from cluster.lanes.calls import SPINS_BEFORE_SLEEP, ring
 from cluster.lanes.histogram import percentiles
 from cluster.lanes.layout import (
     BUCKETS,
@@ -120,9 +120,23 @@ class PortStatus:
 
 
 class Port:
-    """An agent's port. Make it where its pages should lie: the maker touches the header, each side its own lanes."""
+    """An agent's port. Make it where its pages should lie: the maker touches the header, each side its own lanes.
 
-    def __init__(self, *, lanes: int = 64, slots: int = 64, slot_words: int = 256, strategy: str = "park") -> None:
+    Parameters
+    ----------
+    spins : int
+        Looks at all lanes before a loop that parks goes to sleep.
+    """
+
+    def __init__(
+        self,
+        *,
+        lanes: int = 64,
+        slots: int = 64,
+        slot_words: int = 256,
+        strategy: str = "park",
+        spins: int = SPINS_BEFORE_SLEEP,
+    ) -> None:
         if slots < 2 or slots & (slots - 1):
             raise InvalidSettings(f"a ring of {slots} slots", "Give a power of two from 2")
         if not (0 < lanes <= MOST_LANES and slots <= MOST_SLOTS and SLOT_HEADER < slot_words <= MOST_SLOT_WORDS):
@@ -148,6 +162,7 @@ class Port:
         self._hand[serving.LANE_WORDS] = self.geometry.lane_words
         self._hand[serving.STRATEGY] = which
         self._hand[serving.HOT] = -1
+        self._hand[serving.SPINS] = spins
         self._callers: dict[int, Peer] = {}
         self._broken: set[int] = set()
         self._lock = threading.Lock()

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from cluster.lanes.atomics import fence, futex_wait, give_way, load_acquire, now_ns, pause, store_release
-from cluster.lanes.calls import LONGEST_SLEEP_NS, SPINS_BEFORE_SLEEP, ring
+from cluster.lanes.calls import LONGEST_SLEEP_NS, ring
 from cluster.lanes.histogram import count_in
 from cluster.lanes.layout import (
     ANSWER_HEAD,
@@ -58,6 +58,7 @@ from cluster.lanes.ring import BAD, NONE, look, publish, release, reserve
 # The loop's own memory, int64 (HAND,).
 SLOTS, SIZE, LANE_WORDS, STRATEGY, SNAPSHOT, CURSOR, HOT, TURN = range(8)
 LANE, SLOT, REPLY, COUNT, STARTED_NS, SCRATCH = range(8, 14)
+SPINS = 15  # looks before the loop sleeps, where it parks
 HAND = 16
 
 HOT_EVERY = 4  # looks, of which one is at the lane that asked last
@@ -100,7 +101,7 @@ def next_request(words: np.ndarray, active: np.ndarray, own: np.ndarray, hand: n
                 return slot
             finish(words, own, hand, code, 0)
         looks += 1
-        if hand[STRATEGY] == SPIN or looks < SPINS_BEFORE_SLEEP:
+        if hand[STRATEGY] == SPIN or looks < hand[SPINS]:
             pause()
         elif hand[STRATEGY] == PARK:
             _sleep(words, active, own, hand)

@@ -34,6 +34,7 @@ class Role(StrEnum):
     CORRELATION = "correlation"
     LIQUIDITY = "liquidity"
     PORTFOLIO = "portfolio"
+    GATE = "gate"
 
 
 class CalculationType(StrEnum):

@@ -20,6 +20,8 @@ OPERATIONS: dict[Role, dict[str, int]] = {
     Role.PORTFOLIO: {"risk_budgets": 1, "minimum_variance": 2},
 }
 """What each agent answers; numbers that go in and come out are described in its room's ``fast_kernels.py``."""
+SERVING_LANES = (*OPERATIONS, Role.GATE)
+"""Agents that have lanes; the gate's carry orders: see :mod:`hive.messages.orders`."""
 
 
 @message

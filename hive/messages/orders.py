@@ -8,6 +8,7 @@ from enum import IntEnum
 from cluster.errors import InvalidInput
 from hive.messages.codec import message
 
+INFINITY = math.inf
 LARGEST_ID = 2**53 - 1  # whole numbers up to here survive as float64, which is what lanes carry
 
 
@@ -43,7 +44,7 @@ class Mode(IntEnum):
 
 
 class Reason(IntEnum):
-    """First check that an order failed, in the order of checking; the last three are the gate's own state."""
+    """First check that an order failed, in the order of checking; those from CAPACITY on are the gate's own state."""
 
     PASSED = 0
     KILLED = 1
@@ -74,6 +75,7 @@ class Reason(IntEnum):
     CAPACITY = 26
     JOURNAL_FULL = 27
     GATE_UNREACHABLE = 28
+    NOT_DURABLE = 29
 
 
 class Outcome(IntEnum):
@@ -104,6 +106,8 @@ class Operation(IntEnum):
     TICK = 4
     STATUS = 5
     ABANDON = 6
+    DURABLE = 7
+    CHECK_MANY = 8
 
 
 TEXTS: dict[Reason, str] = {
@@ -136,6 +140,7 @@ TEXTS: dict[Reason, str] = {
     Reason.CAPACITY: "the gate has no room for another open order",
     Reason.JOURNAL_FULL: "the journal has no room, and nothing is decided without a record",
     Reason.GATE_UNREACHABLE: "the gate did not answer",
+    Reason.NOT_DURABLE: "the verdict did not reach the disk in time, and the order is released",
 }
 
 
@@ -213,6 +218,37 @@ class Verdict:
         """What an order gets that no gate has judged."""
         reason = Reason.GATE_UNREACHABLE
         return cls(Decision.REJECT, 0.0, reason, TEXTS[reason], 0, ns)
+
+    @classmethod
+    def of(cls, decision: float, quantity: float, reason: float, sequence: float, ns: int) -> Verdict:
+        """A verdict from a gate's numbers: validated as any other, in a third of the time.
+
+        Raises
+        ------
+        InvalidVerdict
+            The numbers are none.
+        """
+        known = _POSSIBLE.get((decision, reason))
+        some = 0.0 < quantity < INFINITY
+        if known is None or some is not known[1] or (not some and quantity != 0.0) or not some <= sequence < INFINITY:
+            raise InvalidVerdict(
+                f"the numbers {decision}, {quantity}, {reason}, {sequence} are no verdict", "Ask again"
+            )
+        verdict = object.__new__(cls)
+        verdict.__dict__.update(known[0], quantity=quantity, sequence=int(sequence), ns=ns)
+        return verdict
+
+
+_POSSIBLE = {
+    (float(decision), float(reason)): (
+        {"decision": decision, "reason": reason, "text": TEXTS[reason]},
+        decision is not Decision.REJECT,
+    )
+    for decision in Decision
+    for reason in Reason
+    if (decision is Decision.ALLOW) == (reason is Reason.PASSED)
+}
+"""Fields of a verdict by decision and reason, and whether it allows some."""
 
 
 def _positive(value: object) -> bool:

@@ -21,6 +21,10 @@ from cluster.errors import InvalidRequest
 
 NOTES = {
     "kernels": "Every side runs on one core: libraries that would use more are held to one thread.",
+    "gate": (
+        "Orders pass every check on 20 symbols and are reserved. In batches the gate decides on one core while its "
+        "journal drains on the other; what the disk takes in the long run is the row below."
+    ),
     "discrete": "`vqe_sim` and `sqa_sim` simulate quantum methods on a classical processor, which is what is timed.",
 }
 """What must be known to read a benchmark."""

@@ -96,6 +96,24 @@ def fast(
 
 
 @app.command()
+def gate(
+    context: typer.Context,
+    rounds: Annotated[int, typer.Option(min=100, help="Orders of every way to a verdict.")] = 20_000,
+    as_json: Json = False,
+) -> None:
+    """Time a verdict of the pre-trade gate in a kernel, over a lane, in batches and through Ray; journal and kill."""
+    from swarm.bench import gate as bench
+
+    here: Context = context.obj
+    _run(
+        here,
+        "gate",
+        lambda progress: bench.run(rounds=rounds, settings=here.settings, progress=progress),
+        as_json=as_json,
+    )
+
+
+@app.command()
 def discrete(context: typer.Context, as_json: Json = False) -> None:
     """Time annealing and its simulated quantum kin beside enumeration, tabu search and a quadratic program."""
     from swarm.bench import discrete as bench

@@ -2,7 +2,8 @@
 
 Exit codes: 0 done; 2 bad input or usage; 3 no swarm answers; 4 a session, port or record is in the way; 5 overloaded;
 6 deadline passed; 7 boot failed; 8 no answer for want of its indispensable part; 1 an answer with a part missing, or
-anything else. ``swarm health`` has its own: 0 healthy, 1 degraded, 2 down or unreachable.
+anything else. ``swarm health`` has its own: 0 healthy, 1 degraded, 2 down or unreachable; and ``swarm gate``: 10 the
+gate rejected or refused, 11 it allowed less.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from cluster import session
 from cluster.errors import CalculationIncomplete, SwarmError, SwarmUnavailable
 from hive.messages.calculation import METHODS
 from hive.messages.health import AgentState, SwarmState
-from swarm.cli import backtest, bench, data, report, risk
+from swarm.cli import backtest, bench, data, gate, report, risk
 from swarm.cli.context import Address, Context, Json, boot_progress, emit, err
 from swarm.settings import describe, swarm_home
 
@@ -37,6 +38,7 @@ app.add_typer(config, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
 app.add_typer(backtest.app, name="backtest")
+app.add_typer(gate.app, name="gate")
 app.command("risk")(risk.risk)
 app.command("report")(report.report)
 app.command("demo")(risk.demo)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -15,8 +15,10 @@ from cluster.errors import CalculationIncomplete, InvalidRequest, SwarmError
 from hive.messages.calculation import ALL_METHODS, CalculationResult, CalculationType
 from hive.messages.portfolio import Portfolio, resolve
 from swarm.cli.context import Address, Context, Json, boot_progress, emit, err
-from swarm.client import SwarmClient
-from swarm.report.page.form import Part, text
+
+if TYPE_CHECKING:
+    from swarm.client import SwarmClient
+    from swarm.report.page.form import Part
 
 BACKTESTED = ("historical", "filtered_historical", "gaussian")
 BACKTEST_WINDOW, BACKTEST_REFIT, BACKTEST_CONFIDENCE = 500, 20, 0.99
@@ -84,6 +86,8 @@ def _swarm(here: Context, address: str | None) -> Iterator[SwarmClient]:
         with here.client(address) as client:
             yield client
         return
+    from swarm.client import SwarmClient
+
     with boot_progress() as progress, SwarmClient.embedded(settings=here.settings, progress=progress) as client:
         yield client
 
@@ -104,6 +108,7 @@ def _backtest(here: Context, book: Portfolio, result: CalculationResult, seed: i
     from hive.market.sources import bundled
     from hive.market.store import SnapshotStore
     from swarm.report.page.backtest import backtest_parts
+    from swarm.report.page.form import text
 
     market = here.settings.market
     try:

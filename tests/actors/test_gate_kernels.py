@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from actors.trading.gate import gate_kernels as kernels
 from actors.trading.gate.plain import PlainOrder
+from actors.trading.gate.switch import throw
 from cluster.lanes.page import begin, write
 from hive.messages.orders import Decision, Mode, Outcome, Reason
 from tests.actors.test_gate_support import INF, NOW, empty, judged, lavish, post, twins
@@ -206,8 +207,8 @@ def test_kill_comes_before_everything_and_unreadable_limits_after_it():
     book, _ = flat(lavish())
     begin(book.control, kernels.LIMITS_AT)
     assert judged(book, BUY, NOW)[1] == Reason.LIMITS_UNREADABLE
-    kernels.throw_switch(book.control)
-    kernels.throw_switch(book.control)
+    throw(book.control)
+    throw(book.control)
     assert judged(book, order(quantity=math.nan), NOW)[1] == Reason.KILLED
     book.control[kernels.RELEASED] = 1
     assert judged(book, BUY, NOW)[1] == Reason.KILLED

@@ -8,13 +8,15 @@ from dataclasses import replace
 
 import pytest
 
-from actors.trading.gate.gate import GateClient, KillSwitch
+from actors.trading.gate.client import GateClient
+from actors.trading.gate.switch import KillSwitch
 from cluster.errors import InvalidMarketData, InvalidPortfolio, InvalidRequest, LaneLost
 from cluster.lanes.lane import Lane
 from cluster.lanes.page import Page, PageUnreadable, begin
 from cluster.lanes.peer import started
 from hive.messages.orders import Decision, InvalidOrder, InvalidVerdict, Mode, Order, Outcome, Reason, Side, Verdict
 from tests.actors.test_gate_support import (
+    DESK,
     OPEN_LIMITS,
     Orders,
     caller,
@@ -61,19 +63,19 @@ def test_controls_hold_for_the_next_order(tmp_path):
         assert reason() is Reason.PASSED
         gate.halt("AAA")
         assert reason() is Reason.HALTED
-        gate.resume("AAA")
+        gate.resume("AAA", DESK)
         gate.restrict("AAA")
         assert reason() is Reason.RESTRICTED
-        gate.permit("AAA")
+        gate.permit("AAA", DESK)
         gate.disable("desk")
         assert reason() is Reason.ACCOUNT_DISABLED
-        gate.enable("desk")
-        gate.set_mode(Mode.SAFE_MODE)
+        gate.enable("desk", DESK)
+        gate.set_mode(Mode.SAFE_MODE, DESK)
         assert reason() is Reason.MODE
-        gate.set_mode(Mode.FULL_PERFORMANCE)
-        gate.set_limits(replace(OPEN_LIMITS, max_gross=1.0))
+        gate.set_mode(Mode.FULL_PERFORMANCE, DESK)
+        gate.set_limits({"max_gross": 1.0}, DESK)
         assert reason() is Reason.GROSS
-        gate.set_limits(OPEN_LIMITS)
+        gate.set_limits({}, DESK)
         assert reason() is Reason.PASSED
         with pytest.raises(InvalidRequest, match="does not know"):
             gate.halt("ZZZ")
@@ -85,10 +87,10 @@ def test_kill_is_latched_until_a_person_who_saw_it_releases_it(tmp_path):
         assert gate.kill() == 1
         assert gate.kill() == 2
         assert gate.check(make(Side.SELL, 1.0)).reason is Reason.KILLED
-        assert not gate.release_kill(1)
+        assert not gate.release_kill(1, DESK)
         with pytest.raises(InvalidRequest):
-            gate.release_kill(3)
-        assert gate.release_kill(2)
+            gate.release_kill(3, DESK)
+        assert gate.release_kill(2, DESK)
         assert gate.check(make(Side.SELL, 1.0)).reason is Reason.PASSED
 
 
@@ -162,7 +164,7 @@ def test_writer_that_dies_inside_the_page_closes_the_gate_until_it_is_written_wh
             writer.process.join(10.0)
         assert gate.check(make(Side.BUY, 1.0)).reason is Reason.LIMITS_UNREADABLE
         assert gate.tick("AAA", 100.0, time.monotonic_ns()) is Outcome.DONE
-        gate.set_limits(OPEN_LIMITS)
+        gate.set_limits({}, DESK)
         assert gate.check(make(Side.BUY, 1.0)).reason is Reason.PASSED
 
 

@@ -11,17 +11,22 @@ from pathlib import Path
 import numpy as np
 
 from actors.trading.gate import gate_kernels as kernels
-from actors.trading.gate.gate import Account, Gate, GateClient, Instrument, KillSwitch
+from actors.trading.gate.book import Account, Instrument
+from actors.trading.gate.client import GateClient
+from actors.trading.gate.gate import Gate
 from actors.trading.gate.plain import PlainGate, PlainLimits, PlainOrder
 from actors.trading.gate.settings import GateSettings
+from actors.trading.gate.switch import KillSwitch
 from cluster.lanes.lane import Lane
 from cluster.lanes.memory import SharedWords
 from cluster.lanes.page import begin, write
+from hive.messages.gate import Warrant
 from hive.messages.orders import Mode, Order, Side
 
 SYMBOLS = ("AAA", "BBB", "CCC")
 NOW = 10**15
 INF = float("inf")
+DESK = Warrant("ada", "the test says so")
 OPEN_LIMITS = GateSettings(
     duplicate_window_s=0.0,
     messages_per_s=1e9,

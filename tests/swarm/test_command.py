@@ -124,7 +124,7 @@ def test_every_agent_is_a_named_ray_actor(home: Path) -> None:
         check=False,
     )
     actors = {actor["name"]: actor for actor in json.loads(listed.stdout)}
-    names = ["correlation", "hub", "liquidity", "market_data", "portfolio", "stress", "value_at_risk"]
+    names = ["correlation", "gate", "hub", "liquidity", "market_data", "portfolio", "stress", "value_at_risk"]
     assert sorted(actors) == names, listed.stderr
     assert {actor["ray_namespace"] for actor in actors.values()} == {"riskswarm"}
     assert actors["value_at_risk"]["class_name"] == "ValueAtRiskAgent"
@@ -221,6 +221,44 @@ def test_status_agents_and_data_speak_of_this_swarm(home: Path) -> None:
     assert all(psutil.pid_exists(pid) for pid in pids.values())
     listed = answer(home, "data", "list")
     assert listed["current"] in {snapshot["snapshot_id"] for snapshot in listed["snapshots"]}
+
+
+def test_gate_is_asked_limited_killed_and_read_by_its_commands(home: Path) -> None:
+    check = ["gate", "check", "--symbol", "AAPL", "--side", "buy", "--json", "--quantity"]
+    stale = swarm(home, *check, "100")
+    assert stale.returncode == 10 and json.loads(stale.stdout)["reason"] == "STALE_DATA"
+    changes = ["stale_after_s=600", "max_gross=100000"]
+    limits = answer(home, "gate", "limits", *changes, "--reason", "drill")
+    assert limits["changed"] == ["max_gross", "stale_after_s"]
+    assert swarm(home, "gate", "tick", "--last").returncode == 0
+    allowed = swarm(home, *check, "100", "--durable")
+    found = json.loads(allowed.stdout)
+    assert allowed.returncode == 0 and found["decision"] == "ALLOW"
+    names = [line["check"] for line in found["checks"]]
+    assert names[:2] == ["KILLED", "LIMITS_UNREADABLE"] and names[-1] == "STALE_DATA" and len(names) == 25
+    assert {line["result"] for line in found["checks"]} == {"passed"}
+    reduced = swarm(home, *check, "5000")
+    assert reduced.returncode == 11 and json.loads(reduced.stdout)["reason"] == "GROSS"
+    assert swarm(home, "gate", "kill", "--reason", "drill").returncode == 0
+    killed = swarm(home, *check[:-2], "--quantity", "1")
+    assert killed.returncode == 10 and "kill switch is latched" in killed.stdout
+    assert re.search(r"KILLED +failed", killed.stdout) and re.search(r"LIMITS_UNREADABLE +not reached", killed.stdout)
+    assert swarm(home, "gate", "release", "--reason", "drill is over").returncode == 0
+    rows = answer(home, "gate", "journal", "-n", "3")
+    assert [row["reason"] for row in rows["journal"]] == ["KILLED", "GROSS", "PASSED"]
+    assert [row["action"] for row in rows["control"]] == ["release_kill", "kill", "limits"]
+    assert rows["control"][1]["reason"] == "drill"
+
+
+def test_gate_commands_without_a_gate_say_so(tmp_path: Path) -> None:
+    assert swarm(tmp_path, "gate", "status").returncode == 3
+    assert swarm(tmp_path, "gate", "journal").returncode == 1
+    done = swarm(tmp_path, "gate", "kill", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["closed"] is False
+    book = tmp_path / "book.toml"
+    book.write_text("[accounts.main]\ncash = 'much'\n")
+    refused = swarm(tmp_path, "--set", f"gate.book={book}", *on_free_ports(), "up")
+    assert refused.returncode == 2 and "cash" in refused.stderr
 
 
 def test_client_of_another_process_finds_the_swarm_by_its_home(home: Path) -> None:
@@ -486,4 +524,4 @@ def test_down_ends_every_process_and_file_of_its_ray(tmp_path: Path, launcher: s
     assert bystander.returncode != -signal.SIGTERM, "a client is nobody's to end"
     assert not [process for process in started if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     assert left_behind()[0] <= before[0] and left_behind()[1] <= before[1]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "ray.log", "snapshots"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gate", "lock", "ray.log", "snapshots"]

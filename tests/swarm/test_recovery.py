@@ -99,7 +99,7 @@ def test_killed_hub_is_asked_again_and_the_roster_registers_anew(healthy: SwarmC
     assert eventually(lambda: is_healthy(healthy))
     assert agent(healthy, "hub").pid != hub.pid
     assert healthy.health().hub_restarted
-    assert [found.agent_id for found in healthy.health().agents] == ["hub", *ROLES]
+    assert [found.agent_id for found in healthy.health().agents] == ["hub", *ROLES, "gate"]
 
 
 def test_hub_names_an_agent_to_talk_to_directly(healthy: SwarmClient) -> None:

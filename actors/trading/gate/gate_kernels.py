@@ -28,7 +28,8 @@ from typing import Any, NamedTuple, TypeVar, cast
 import numpy as np
 from numba import njit
 
-from cluster.lanes.atomics import add, load_acquire, store_release
+from actors.trading.gate.switch import KILLS, RELEASED, WORDS
+from cluster.lanes.atomics import load_acquire, store_release
 from cluster.lanes.layout import BAD_INPUT, LINE, OK, SLOT_CODE, SLOT_HEADER, UNKNOWN_OPERATION
 from cluster.lanes.page import UNREADABLE, read
 from cluster.lanes.ring import publish, reserve
@@ -43,15 +44,16 @@ REJECT, ALLOW, REDUCE = range(3)
 FULL_PERFORMANCE, SAFE_MODE, EMERGENCY_SHUTDOWN = range(3)
 
 DONE, REPEATED, NOT_OPEN, UNKNOWN_ORDER, OVERFILL, NO_NUMBER, OUT_OF_DATE, NO_ROOM = range(8)
-CHECK, COMMIT, RELEASE, TICK, STATUS, ABANDON = (operation.value for operation in orders.Operation)
+CHECK, COMMIT, RELEASE, TICK, STATUS, ABANDON, DURABLE, CHECK_MANY = (o.value for o in orders.Operation)
 
 # Order, float64 (ORDER,). Accounts and symbols are places; kind is LIMIT, or MARKET with the price 0.
 ORDER_ID, ACCOUNT, SYMBOL, SIDE, QUANTITY, KIND, PRICE, ORDER = range(8)
 MARKET, LIMIT = 0.0, 1.0
 LARGEST_ID = float(orders.LARGEST_ID)
 
-# Control memory: the kill switch, then the page of limits. Latched while the two counts differ.
-KILLS, RELEASED, LIMITS_AT = 0, LINE, 2 * LINE
+# Control memory: the words of the kill switch, then the newest sequence number that is on disk, then that of which
+# somebody waits for it, then the page of limits.
+ON_DISK, AWAITED, LIMITS_AT = WORDS, WORDS + LINE, WORDS + 2 * LINE
 
 # Page of limits, float64: scalars, then five numbers a symbol, then two an account.
 COLLAR, MAX_QUANTITY, MAX_NOTIONAL, WINDOW_NS, RATE, BURST, MAX_GROSS, MAX_NET, MAX_LEVERAGE, MAX_CREDIT = range(10)
@@ -73,9 +75,11 @@ SEEN_VERSION, SEQUENCE, ALLOWED, REDUCED, REJECTED, UNRECORDED, OPEN_COUNT, TICK
 # Journal ring of its own memory; record of RECORD words: three whole numbers, then float64.
 JOURNAL_TAIL, JOURNAL_HEAD, JOURNAL_BASE, RECORD = 0, LINE, 2 * LINE, 16
 R_SEQUENCE, R_NS, R_OPERATION, R_ORDER = 0, 1, 2, 3
-R_DECISION, R_REASON, R_ALLOWED, R_OF = 10, 11, 12, 13
+R_DECISION, R_REASON, R_ALLOWED, R_OF, R_RESERVED = 10, 11, 12, 13, 14
 
-VERDICT, STATUS_NUMBERS, LARGEST = 6, 9, 16
+VERDICT, STATUS_NUMBERS, LARGEST = 6, 12, 248
+MANY = LARGEST // ORDER
+"""Orders that one message carries."""
 PROBES = 32
 TOLERANCE = 1e-6  # of a tick or lot, by which a price or quantity may miss a multiple of it
 RECOUNT_EVERY = 4095  # ticks, less one; a power of two less one
@@ -143,6 +147,13 @@ class Book(NamedTuple):
     """The order at hand, (ORDER,): callers cannot change it while it is checked."""
     bits: np.ndarray
     """The same bytes as int64."""
+
+
+KEPT = (
+    *("control", "cursor", "refilled", "open_sequences", "open_orders", "recent", "recent_ns"),
+    *("journal", "journal_numbers", "journal_own", "order", "bits"),
+)
+"""Arrays of a book that do not depend on how many symbols there are."""
 
 
 @compiled
@@ -292,11 +303,14 @@ def decide(now: int, book: Book, reply: np.ndarray) -> None:
     if allowed > 0.0:
         decision = ALLOW if reason == PASSED else REDUCE
         _hold(order, allowed, sequence, now, book)
+    reserved = 0.0
+    if allowed > 0.0:
+        reserved = _reservation_price(order[KIND], order[PRICE], book.prices[int(order[SYMBOL])], book.limits)
     cursor[ALLOWED + (0 if decision == ALLOW else 1 if decision == REDUCE else 2)] += 1
     numbers = book.journal_numbers
     for i in range(ORDER):
         numbers[record + R_ORDER + i] = order[i]
-    _publish_record(book, record, now, CHECK, decision, reason, allowed, sequence)
+    _publish_record(book, record, now, CHECK, decision, reason, allowed, sequence, reserved)
     _tell(reply, decision, allowed, reason, sequence, now)
 
 
@@ -429,11 +443,14 @@ def recount(book: Book) -> None:
             totals[SHORT] += short
             totals[GROSS_SUM] += gross
             totals[BOUND] += bound
-            totals[OPEN_VAR] += book.deviations[i] * last * (units[BUYS] + units[SELLS])
-            for j in range(symbols):
-                shared[j] += exposure * book.covariance[i, j]
+            if units[BUYS] + units[SELLS] != 0.0:  # a symbol without a market is NaN, which only who has it must meet
+                totals[OPEN_VAR] += book.deviations[i] * last * (units[BUYS] + units[SELLS])
+            if exposure != 0.0:
+                for j in range(symbols):
+                    shared[j] += exposure * book.covariance[i, j]
         for i in range(symbols):
-            totals[VARIANCE] += book.units[account, i, HELD] * book.prices[i] * shared[i]
+            if book.units[account, i, HELD] != 0.0:
+                totals[VARIANCE] += book.units[account, i, HELD] * book.prices[i] * shared[i]
         book.firm[0] += totals[GROSS_SUM]
 
 
@@ -441,17 +458,27 @@ def recount(book: Book) -> None:
 def answer(operation: int, question: np.ndarray, reply: np.ndarray, now: int, book: Book) -> tuple[int, int]:
     """(code, numbers in ``reply``) of one question on a lane.
 
-    CHECK takes an order and gives a verdict; COMMIT a sequence number, the quantity filled in all and its price;
-    RELEASE a sequence number; ABANDON a client order id, an account and the last sequence number that its
-    caller knows; TICK a symbol, a price, and seconds and
-    nanoseconds of the monotonic clock. These four give an outcome. STATUS takes nothing and gives the last sequence
-    number, orders allowed, reduced, rejected and refused without a record, open orders, ticks, whether killed, and
-    records that wait.
+    CHECK takes an order and gives a verdict; CHECK_MANY up to MANY of them, one after the other, and gives a verdict
+    each. COMMIT takes a sequence number, the quantity filled in all and its price; RELEASE a sequence number; ABANDON
+    a client order id, an account and the last sequence number that its caller knows; TICK a symbol, a price, and
+    seconds and nanoseconds of the monotonic clock. These four give an outcome. DURABLE takes a sequence number, has
+    the journal hurry until it is on disk, and gives the newest one that is. STATUS takes nothing and gives the last
+    sequence number, orders allowed, reduced, rejected and refused without a record, open orders, ticks, whether
+    killed, records that wait, the newest sequence number on disk, kills, and those released.
     """
-    if not CHECK <= operation <= ABANDON:
+    if not CHECK <= operation <= CHECK_MANY:
         return UNKNOWN_OPERATION, 0
-    wanted = ORDER if operation == CHECK else 3 if operation == COMMIT else 1 if operation == RELEASE else 4
-    wanted = 3 if operation == ABANDON else 0 if operation == STATUS else wanted
+    if operation == CHECK_MANY:
+        many = question.size // ORDER
+        if many == 0 or many * ORDER != question.size or many * VERDICT > reply.size:
+            return BAD_INPUT, 0
+        for k in range(many):
+            for i in range(ORDER):
+                book.order[i] = question[k * ORDER + i]
+            decide(now, book, reply[k * VERDICT : (k + 1) * VERDICT])
+        return OK, many * VERDICT
+    wanted = ORDER if operation == CHECK else 3 if operation in (COMMIT, ABANDON) else 1
+    wanted = 4 if operation == TICK else 0 if operation == STATUS else wanted
     if question.size != wanted:
         return BAD_INPUT, 0
     if operation == CHECK:
@@ -464,7 +491,16 @@ def answer(operation: int, question: np.ndarray, reply: np.ndarray, now: int, bo
             reply[i - SEQUENCE] = book.cursor[i]
         reply[7] = load_acquire(book.control, KILLS) != load_acquire(book.control, RELEASED)
         reply[8] = book.journal_own[0] - load_acquire(book.journal, JOURNAL_HEAD)
+        reply[9] = load_acquire(book.control, ON_DISK)
+        reply[10] = load_acquire(book.control, KILLS)
+        reply[11] = load_acquire(book.control, RELEASED)
         return OK, STATUS_NUMBERS
+    if operation == DURABLE:
+        durable = load_acquire(book.control, ON_DISK)
+        if _whole(question[0]) and durable < question[0] <= book.cursor[SEQUENCE]:
+            store_release(book.control, AWAITED, int(question[0]))
+        reply[0] = durable
+        return OK, 1
     outcome = NO_NUMBER
     if operation == COMMIT:
         if _whole(question[0]):
@@ -523,7 +559,9 @@ def _move(
     totals[SHORT] += short_then - short
     totals[GROSS_SUM] += gross_then - gross
     totals[BOUND] += bound_then - bound
-    totals[OPEN_VAR] += deviation * ((buys + sells) * price - (units[BUYS] + units[SELLS]) * last)
+    opened = (buys + sells) * price - (units[BUYS] + units[SELLS]) * last
+    if opened != 0.0:
+        totals[OPEN_VAR] += deviation * opened
     book.firm[0] += gross_then - gross
     if added != 0.0:
         shared, row = book.shared[account], book.covariance[symbol]
@@ -553,12 +591,46 @@ def _hold(order: np.ndarray, allowed: float, sequence: int, now: int, book: Book
     row[O_QUANTITY], row[O_FILLED], row[O_PRICE], row[O_SEQUENCE] = allowed, 0.0, reserved, sequence
     book.open_sequences[slot] = sequence
     book.cursor[OPEN_COUNT] += 1
+    _remember(order, now, book)
+
+
+@compiled
+def remember(order: np.ndarray, now: int, book: Book) -> None:
+    """Forbid the like of ``book.order``, which was allowed at ``now``, for the duplicate window."""
+    _remember(order, now, book)
+
+
+@inlined
+def _remember(order: np.ndarray, now: int, book: Book) -> None:
+    account, symbol, side, kind = int(order[ACCOUNT]), int(order[SYMBOL]), order[SIDE], order[KIND]
     window = int(book.limits[WINDOW_NS])
     content, identity = _keys(book.bits, account, symbol, side, order[ORDER_ID], kind)
     for which, key in ((0, content), (1, identity)):
         place = _spare(book, which, key, now, window)
-        book.recent[which, place] = key
-        book.recent_ns[which, place] = now
+        if place >= 0:
+            book.recent[which, place] = key
+            book.recent_ns[which, place] = now
+
+
+@compiled
+def reopen(row: np.ndarray, book: Book) -> bool:
+    """Put back a reservation of an earlier life, a row of OPEN numbers; whether there was room. Sums are not kept."""
+    sequence = int(row[O_SEQUENCE])
+    slot = _spare_slot(book.open_sequences, sequence)
+    if slot < 0:
+        return False
+    units = book.units[int(row[O_ACCOUNT]), int(row[O_SYMBOL])]
+    rest = row[O_QUANTITY] - row[O_FILLED]
+    if row[O_SIDE] > 0.0:
+        units[BUYS] += rest
+        units[BUY_CASH] += rest * row[O_PRICE]
+    else:
+        units[SELLS] += rest
+    for i in range(OPEN):
+        book.open_orders[slot, i] = row[i]
+    book.open_sequences[slot] = sequence
+    book.cursor[OPEN_COUNT] += 1
+    return True
 
 
 @inlined
@@ -697,7 +769,15 @@ def _reserve_record(book: Book) -> int:
 
 @inlined
 def _publish_record(
-    book: Book, record: int, now: int, operation: int, decision: int, reason: int, allowed: float, of: int
+    book: Book,
+    record: int,
+    now: int,
+    operation: int,
+    decision: int,
+    reason: int,
+    allowed: float,
+    of: int,
+    reserved: float,
 ) -> None:
     journal, numbers = book.journal, book.journal_numbers
     journal[record + R_SEQUENCE] = book.cursor[SEQUENCE]
@@ -707,6 +787,7 @@ def _publish_record(
     numbers[record + R_REASON] = reason
     numbers[record + R_ALLOWED] = allowed
     numbers[record + R_OF] = of
+    numbers[record + R_RESERVED] = reserved
     publish(journal, JOURNAL_TAIL, book.journal_own)
 
 
@@ -721,7 +802,7 @@ def _write_change(
     numbers[at + ORDER_ID], numbers[at + ACCOUNT], numbers[at + SYMBOL] = row[O_ID], row[O_ACCOUNT], row[O_SYMBOL]
     numbers[at + SIDE], numbers[at + QUANTITY] = row[O_SIDE], filled
     numbers[at + KIND], numbers[at + PRICE] = (LIMIT, price) if price > 0.0 else (MARKET, 0.0)
-    _publish_record(book, record, now, operation, ALLOW, DONE, changed, int(row[O_SEQUENCE]))
+    _publish_record(book, record, now, operation, ALLOW, DONE, changed, int(row[O_SEQUENCE]), row[O_PRICE])
 
 
 @inlined
@@ -752,15 +833,39 @@ def give_back(journal: np.ndarray, own: np.ndarray, count: int) -> None:
     store_release(journal, JOURNAL_HEAD, own[0])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def throw_switch(control: np.ndarray) -> int:
-    """Latch the kill switch, from any thread or process; how many times it was thrown."""
-    return int(add(control, KILLS, 1) + 1)
+def limits_size(accounts: int, symbols: int) -> int:
+    """Numbers of a page of limits."""
+    return SCALARS + BY_SYMBOL * symbols + BY_ACCOUNT * accounts
+
+
+def widened(book: Book, symbols: int) -> Book:
+    """The book with room for more symbols; those it has keep their places, and the limits must be written anew."""
+    accounts, before = book.units.shape[0], book.units.shape[1]
+    wide = new_book(accounts, symbols, 1, 1, 1)
+    wide.prices[:before], wide.ticked[:before] = book.prices, book.ticked
+    wide.units[:, :before] = book.units
+    wide.totals[:] = book.totals
+    kept = {name: getattr(book, name) for name in KEPT}
+    kept["cursor"][SEEN_VERSION] = UNREADABLE
+    return wide._replace(**kept)
+
+
+def emptied(book: Book) -> Book:
+    """The same market and limits with nothing open, nothing recent and a ring of its own: for measurements."""
+    accounts, symbols = book.units.shape[:2]
+    slots = (book.journal.size - JOURNAL_BASE) // RECORD
+    fresh = new_book(accounts, symbols, book.open_sequences.size, book.recent.shape[1], slots)
+    totals = fresh.totals.copy()
+    totals[:, CASH] = book.totals[:, CASH]
+    kept = {name: getattr(book, name).copy() for name in ("control", "prices", "ticked", "covariance", "deviations")}
+    found = fresh._replace(**kept, totals=totals)
+    current(found)
+    return found
 
 
 def new_book(accounts: int, symbols: int, open_orders: int, recent: int, records: int) -> Book:
     """An empty book of its own memory with an unwritten page of limits; tables have powers of two of rows."""
-    count = SCALARS + BY_SYMBOL * symbols + BY_ACCOUNT * accounts
+    count = limits_size(accounts, symbols)
     copy, order = np.zeros(count, np.int64), np.zeros(ORDER)
     journal = np.zeros(JOURNAL_BASE + records * RECORD, np.int64)
     totals = np.zeros((accounts, TOTALS))
@@ -803,5 +908,6 @@ def warm() -> None:
     give_back(book.journal, reader, drain(book.journal, book.journal_numbers, reader, out, out.view(np.float64)))
     recount(book)
     current(book)
-    throw_switch(book.control)
+    remember(book.order, 1, book)
+    reopen(np.ones(OPEN), book)
     serve(*idle(), book)

@@ -13,56 +13,40 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from actors.trading.gate import gate_kernels as kernels
-from cluster.errors import SwarmError
+from actors.trading.gate.history import INSERT, JournalUnavailable, opened
 from hive.messages.orders import Decision, Operation, Outcome, Reason
 
 LOOK_S = 0.001
+IDLE_LOOK_S = 0.005  # once nothing has come for a while: an idle gate must not cost a share of a core
+IDLE_LOOKS = 100
 RETRY_S = 0.05
 CLOSE_S = 10.0
 LARGEST_BATCH = 65536
 
-TABLE = """
-CREATE TABLE IF NOT EXISTS journal (
-    sequence INTEGER PRIMARY KEY,
-    ns INTEGER NOT NULL,
-    wall_ns INTEGER NOT NULL,
-    operation TEXT NOT NULL,
-    order_sequence INTEGER NOT NULL,
-    client_order_id INTEGER,
-    account TEXT,
-    symbol TEXT,
-    side INTEGER,
-    quantity REAL,
-    limit_price REAL,
-    decision TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    allowed REAL NOT NULL
-) STRICT
-"""
-INSERT = f"INSERT INTO journal VALUES ({', '.join('?' * 14)})"  # noqa: S608
 
-OPERATIONS = {member.value: member.name for member in Operation}
-DECISIONS = {member.value: member.name for member in Decision}
-REASONS = {member.value: member.name for member in Reason}
-OUTCOMES = {member.value: member.name for member in Outcome}
+def _table(members: type[IntEnum]) -> np.ndarray:
+    """Names of an enum's members by value."""
+    found = {member.value: member.name for member in members}
+    return np.array([found.get(value, "") for value in range(max(found) + 1)], object)
 
 
-class JournalUnavailable(SwarmError):
-    """The journal cannot be opened or brought to disk."""
+NAMED, DECIDED, CHECKED, SETTLED = (_table(members) for members in (Operation, Decision, Reason, Outcome))
 
 
 class Journal:
     """The reader of a book's journal ring. It starts with :meth:`start`; :meth:`close` loses nothing.
 
     Rows of fills and releases have the order's sequence number in ``order_sequence``, the quantity filled in all in
-    ``quantity``, the price of a fill in ``limit_price`` and the units that moved in ``allowed``. Numbers that are not
-    finite are NULL, and so are accounts and symbols that the gate does not know.
+    ``quantity``, the price of a fill in ``limit_price`` and the units that moved in ``allowed``; ``reserved`` is the
+    price at which an order's reservation is counted. Numbers that are not finite are NULL, and so are accounts and
+    symbols that the gate does not know.
 
     Raises
     ------
@@ -92,20 +76,18 @@ class Journal:
         self.error: str | None = None
         """Why the last commit failed, until one succeeds; records wait, and a full ring closes the gate."""
         self._closing = threading.Event()
-        try:
-            self._connection = sqlite3.connect(path, timeout=RETRY_S, isolation_level=None, check_same_thread=False)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.execute(TABLE)
-            self.durable = self._connection.execute("SELECT coalesce(max(sequence), 0) FROM journal").fetchone()[0]
-        except sqlite3.Error as error:
-            raise JournalUnavailable(f"the journal {path} cannot be opened ({error})", "Give another path") from error
+        self._connection = opened(path)
+        self.durable = self._connection.execute("SELECT coalesce(max(sequence), 0) FROM journal").fetchone()[0]
         self._thread = threading.Thread(target=self._run, name="gate-journal", daemon=True)
 
     @property
     def waiting(self) -> int:
         """Records that are published and not durable."""
         return int(self._book.journal[kernels.JOURNAL_TAIL]) - int(self._own[0])
+
+    def extend(self, symbols: Sequence[str]) -> None:
+        """The gate knows more symbols; those it knew keep their places."""
+        self._symbols = tuple(symbols)
 
     def start(self) -> None:
         """Begin to drain."""
@@ -130,7 +112,7 @@ class Journal:
             raise JournalUnavailable(f"{self.waiting} records are not durable ({self.error})", "Look at the disk")
 
     def _run(self) -> None:
-        give_up = float("inf")
+        give_up, looks = float("inf"), 0
         while True:
             closing = self._closing.is_set()
             if closing and give_up == float("inf"):
@@ -139,9 +121,12 @@ class Journal:
             if waiting == 0:
                 if closing:
                     return
-                time.sleep(LOOK_S)
+                looks += 1
+                time.sleep(LOOK_S if looks < IDLE_LOOKS else IDLE_LOOK_S)
                 continue
-            if waiting < self._batch and not closing and self._age_ns() < self._flush_ns:
+            looks = 0
+            hurry = closing or int(self._book.control[kernels.AWAITED]) > self.durable
+            if waiting < self._batch and not hurry and self._age_ns() < self._flush_ns:
                 time.sleep(LOOK_S)
                 continue
             try:
@@ -171,44 +156,51 @@ class Journal:
         kernels.give_back(book.journal, self._own, count)
         self.longest_ns = max(self.longest_ns, time.monotonic_ns() - rows[0][1])
         self.durable = rows[-1][0]
+        self._book.control[kernels.ON_DISK] = self.durable
         self.commits += 1
 
     def _rows(self, records: np.ndarray) -> list[tuple[Any, ...]]:
+        """Rows of a batch, built by column: a row at a time took longer than the database."""
         to_wall = time.time_ns() - time.monotonic_ns()
-        whole = records[:, : kernels.R_ORDER].tolist()
-        numbers = records.view(np.float64)[:, kernels.R_ORDER : kernels.R_OF + 1]
-        rows = []
-        for (sequence, ns, operation), found in zip(whole, numbers.tolist(), strict=True):
-            number, account, symbol, side, quantity, kind, price, decision, reason, allowed, of = found
-            checked = operation == kernels.CHECK
-            row = (
-                sequence,
-                ns,
-                ns + to_wall,
-                OPERATIONS[operation],
-                int(of),
-                _whole(number),
-                _name(self._accounts, account),
-                _name(self._symbols, symbol),
-                _whole(side),
-                _finite(quantity),
-                _finite(price) if kind == kernels.LIMIT else None,
-                DECISIONS[int(decision)],
-                REASONS[int(reason)] if checked else OUTCOMES[int(reason)],
-                allowed,
-            )
-            rows.append(row)
-        return rows
+        whole, numbers = records[:, : kernels.R_ORDER], records.view(np.float64)
+        operations, reasons = whole[:, kernels.R_OPERATION], numbers[:, kernels.R_REASON].astype(np.int64)
+        why = np.where(operations == kernels.CHECK, CHECKED[reasons], SETTLED[np.minimum(reasons, len(SETTLED) - 1)])
+        order = numbers[:, kernels.R_ORDER : kernels.R_ORDER + kernels.ORDER]
+        price = _finite(order[:, kernels.PRICE])
+        price[order[:, kernels.KIND] != kernels.LIMIT] = None
+        columns = (
+            whole[:, kernels.R_SEQUENCE],
+            whole[:, kernels.R_NS],
+            whole[:, kernels.R_NS] + to_wall,
+            NAMED[operations],
+            numbers[:, kernels.R_OF].astype(np.int64),
+            _whole(order[:, kernels.ORDER_ID]),
+            _names(self._accounts, order[:, kernels.ACCOUNT]),
+            _names(self._symbols, order[:, kernels.SYMBOL]),
+            _whole(order[:, kernels.SIDE]),
+            _finite(order[:, kernels.QUANTITY]),
+            price,
+            DECIDED[numbers[:, kernels.R_DECISION].astype(np.int64)],
+            why,
+            numbers[:, kernels.R_ALLOWED],
+            numbers[:, kernels.R_RESERVED],
+        )
+        return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-def _name(names: tuple[str, ...], place: float) -> str | None:
-    known = 0 <= place < len(names) and place == int(place)
-    return names[int(place)] if known else None
+def _names(names: tuple[str, ...], places: np.ndarray) -> np.ndarray:
+    """Names by place; None where there is none."""
+    known = (places >= 0) & (places < len(names)) & (places == np.floor(places))
+    return np.array([*names, None], object)[np.where(known, places, len(names)).astype(np.int64)]
 
 
-def _whole(value: float) -> int | None:
-    return int(value) if abs(value) < 2**53 else None
+def _whole(values: np.ndarray) -> np.ndarray:
+    found = np.where(np.abs(values) < 2**53, values, 0.0).astype(np.int64).astype(object)
+    found[~(np.abs(values) < 2**53)] = None
+    return found
 
 
-def _finite(value: float) -> float | None:
-    return value if abs(value) < float("inf") else None
+def _finite(values: np.ndarray) -> np.ndarray:
+    found = values.astype(object)
+    found[~np.isfinite(values)] = None
+    return found

@@ -10,8 +10,13 @@ from annotated_types import Ge, Gt, Interval
 
 @dataclass(frozen=True)
 class GateSettings:
-    """Limits that every order is held against, and the sizes of the gate. Infinity switches a limit off."""
+    """Limits that every order is held against, and the sizes of the gate. A very large number switches a limit off."""
 
+    book: str = ""
+    """TOML file of accounts and instruments; empty is one account `main` of ten million, flat, lots of 1, ticks of
+    0.01. Cash and positions are those an account opens with: from then on the gate's journal knows better."""
+    covariance_days: Annotated[int, Ge(2)] = 500
+    """Newest daily returns of the snapshot that the value at risk is taken from."""
     price_collar: Annotated[float, Interval(gt=0, lt=1)] = 0.05
     """Largest distance of a limit price from the last price, a fraction of the last price."""
     max_quantity: Annotated[float, Gt(0)] = 100_000.0
@@ -53,7 +58,20 @@ class GateSettings:
     """Records from which the journal commits at once."""
     journal_flush_s: Annotated[float, Interval(gt=0, le=10)] = 0.01
     """How long a record waits for others before the journal commits, seconds."""
-    lanes: Annotated[int, Interval(ge=1, le=1024)] = 16
+    lanes: Annotated[int, Interval(ge=1, le=1024)] = 32
     """Callers at a time."""
+    spins: Annotated[int, Interval(ge=0, le=1_000_000)] = 2500
+    """Looks at the lanes before a gate that has no core of its own sleeps, some 20 ns each: who asks within that time
+    is not kept waiting for a wake-up."""
     patience_s: Annotated[float, Gt(0)] = 0.05
     """How long a caller waits for a verdict before it takes the gate for unreachable, seconds."""
+
+
+LIMITS = (
+    *("price_collar", "max_quantity", "max_notional", "duplicate_window_s", "messages_per_s", "message_burst"),
+    *("max_gross", "max_net", "max_leverage", "credit", "short_margin", "confidence", "max_var_increment", "max_var"),
+    "stale_after_s",
+)
+"""What may be changed while the gate runs."""
+LOOSER_BELOW = ("duplicate_window_s", "short_margin", "confidence")
+"""Limits of which a smaller number permits more; of all others it is the larger."""
