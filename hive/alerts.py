@@ -7,6 +7,7 @@ is crossed. Whoever listens makes :class:`hive.messages.alert.Alert` of it.
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -26,12 +27,13 @@ NOWHERE = -1
 STATE_INCOMPLETE = 1  # flag: ticks were missed before, so the figure may be off
 
 # Kinds, and the limits of each by their codes.
-LIMIT_BREACH, LIQUIDITY_STRESS, CORRELATION_CHANGE = range(3)
-LIMITS = (("var", "drawdown", "leverage", "concentration"), ("index", "days"), ("risen", "fallen"))
+LIMIT_BREACH, LIQUIDITY_STRESS, CORRELATION_CHANGE, STALE_DATA = range(4)
+LIMITS = (("var", "drawdown", "leverage", "concentration"), ("index", "days"), ("risen", "fallen"), ("vanished",))
 KINDS = (
     (AlertKind.LIMIT_BREACH, Priority.CRITICAL, Role.VALUE_AT_RISK),
     (AlertKind.LIQUIDITY_STRESS, Priority.CRITICAL, Role.LIQUIDITY),
     (AlertKind.CORRELATION_REGIME_CHANGE, Priority.MEDIUM, Role.CORRELATION),
+    (AlertKind.STALE_DATA, Priority.CRITICAL, Role.MARKET_DATA),
 )
 """Message kind, priority (requirements B11) and role that raises it, by the record's kind."""
 TITLES = {
@@ -43,7 +45,10 @@ TITLES = {
     "days": "the slowest position of {subject} takes {value:.1f} days to sell, beyond {limit:.1f}",
     "risen": "correlation in {subject} has risen: the change statistic is {value:.2f}, beyond {limit:.2f}",
     "fallen": "correlation in {subject} has fallen: the change statistic is {value:.2f}, beyond {limit:.2f}",
+    "vanished": "{subject} is watched no more: the market data lacks {value:.0f} of its symbols",
 }
+DEDUP_NS = 60 * 10**9
+MOST_KEYS = 1024
 KEPT = 1024  # records; an alert is raised at a crossing, not at every tick beyond
 
 
@@ -58,6 +63,14 @@ class Raised:
     """Monotonic clock of this machine."""
     incomplete: bool
     """Ticks had been missed before and the state was not refreshed since."""
+
+
+def vanished(count: int, tick_ns: int) -> np.ndarray:
+    """The record of a book that cannot be watched any more, so many of its symbols being gone, shape (8,)."""
+    record = np.zeros(ALERT_WORDS, np.int64)
+    record[[KIND, PLACE, TICK_NS, RAISED_NS]] = STALE_DATA, NOWHERE, tick_ns, time.monotonic_ns()
+    record.view(np.float64)[VALUE] = count
+    return record
 
 
 def board(slots: int = KEPT) -> Broadcaster:
@@ -93,6 +106,30 @@ def raised(record: np.ndarray, *, subject: str, symbols: tuple[str, ...]) -> Rai
     )
     symbol = None if place == NOWHERE else symbols[place]
     return Raised(alert, symbol, int(record[RAISED_NS]), bool(record[FLAGS] & STATE_INCOMPLETE))
+
+
+class Repeats:
+    """Keeps alerts apart that say the same thing: one of a key in 60 seconds of the alerts' own time (B11).
+
+    At most ``MOST_KEYS`` keys are remembered, those that were let through last.
+    """
+
+    def __init__(self) -> None:
+        self._last_ns: OrderedDict[str, int] = OrderedDict()
+        self.withheld = 0
+        """Alerts that said again what was said already."""
+
+    def new(self, alert: Alert) -> bool:
+        """Whether this one is to be shown. Time that runs backwards, in another replay, begins anew."""
+        last_ns = self._last_ns.get(alert.dedup_key)
+        if last_ns is not None and abs(alert.ts_ns - last_ns) < DEDUP_NS:
+            self.withheld += 1
+            return False
+        self._last_ns[alert.dedup_key] = alert.ts_ns
+        self._last_ns.move_to_end(alert.dedup_key)
+        if len(self._last_ns) > MOST_KEYS:
+            self._last_ns.popitem(last=False)
+        return True
 
 
 class Subscription:
@@ -146,6 +183,23 @@ class Subscription:
         if not self._waiting:
             self._waiting = list(self._listener.wait(patience_s).messages[::-1])
         return raised(self._waiting.pop(), subject=self.subject, symbols=self.symbols)
+
+    @property
+    def listener(self) -> Listener:
+        """What hears."""
+        return self._listener
+
+    def poll(self) -> list[Raised]:
+        """Alerts that are there now.
+
+        Raises
+        ------
+        LaneLost
+            As :meth:`next`.
+        """
+        waiting, self._waiting = self._waiting[::-1], []
+        records = waiting or self._listener.poll().messages
+        return [raised(record, subject=self.subject, symbols=self.symbols) for record in records]
 
     def within(self, patience_s: float) -> Iterator[Raised]:
         """Alerts until the time is up, as they come; look at :attr:`missed` for those that did not.

@@ -10,6 +10,7 @@ import os
 import secrets
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from cluster.errors import DeadlineExceeded, InvalidRequest, InvalidSettings, LaneLost
 from cluster.lanes import broadcast_kernels as kernels
+from cluster.lanes.atomics import SEEN, bells_at, futex_wait_any
 from cluster.lanes.calls import ring
 from cluster.lanes.lane import SLICE_NS, _nanoseconds
 from cluster.lanes.layout import MOST_SLOT_WORDS, MOST_SLOTS, PAGE, STRATEGIES
@@ -289,6 +291,18 @@ class Listener:
         hand[kernels.SLOTS], hand[kernels.SIZE], hand[kernels.PAYLOAD] = slots, size, payload
         hand[kernels.GENERATION], hand[kernels.STRATEGY] = generation, strategy
         return hand
+
+
+def rest(listeners: Sequence[Listener], patience_s: float) -> None:
+    """Sleep until one of the listeners may have something to hear, or for 20 ms, or for as long as is allowed."""
+    if not listeners:
+        time.sleep(min(patience_s, SLICE_NS / 1e9))
+        return
+    bells = bells_at(*((listener.words, kernels.RING_BELL) for listener in listeners))
+    for bell, listener in zip(bells, listeners, strict=True):
+        bell[SEEN] = kernels.announce_sleep(listener.words)
+    if all(kernels.nothing_new(listener.words, listener.hand) for listener in listeners):
+        futex_wait_any(bells, min(_nanoseconds(patience_s), SLICE_NS), np.zeros(2, np.int64))
 
 
 def _slot_words(payload_words: int) -> int:

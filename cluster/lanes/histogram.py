@@ -1,4 +1,4 @@
-# mypy: disable-error-code="import-untyped, no-untyped-call, no-untyped-def"
+# mypy: disable-error-code="import-untyped, no-untyped-call, no-untyped-def, call-overload, untyped-decorator"
 """Histograms of durations inside shared words: eight buckets an octave, so a percentile is right within an eighth."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _leading_zeros(typing, value):
 leading_zeros: Any = _leading_zeros
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def bucket_of(duration: int) -> int:
     """Bucket of a duration in nanoseconds; negative ones, which a clock that was set may make, fall into the first."""
     if duration < SUB:
@@ -37,7 +37,7 @@ def bucket_of(duration: int) -> int:
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def count_in(words: np.ndarray, at: int, duration: int) -> None:
     """Add one duration to the histogram at ``words[at]``; one writer only."""
     words[at + bucket_of(duration)] += 1

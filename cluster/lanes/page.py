@@ -1,3 +1,4 @@
+# mypy: disable-error-code="call-overload, untyped-decorator"
 """A page that one writes and many read, whole or not at all: a sequence lock over shared words.
 
 The version lies on a line of its own, before the body. It is odd while the writer writes; a reader takes a body only
@@ -42,19 +43,19 @@ class PageAddress:
     """Words of the body."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def begin(words: np.ndarray, at: int) -> None:
     """Make the version odd: readers wait."""
     store_release(words, at, (words[at] + 1) | 1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def end(words: np.ndarray, at: int) -> None:
     """Make the version even: readers may take the body."""
     store_release(words, at, (words[at] | 1) + 1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def write(words: np.ndarray, at: int, body: np.ndarray) -> None:
     """Replace the body by ``body``, int64; one writer at a time."""
     begin(words, at)
@@ -63,7 +64,7 @@ def write(words: np.ndarray, at: int, body: np.ndarray) -> None:
     end(words, at)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def read(words: np.ndarray, at: int, copy: np.ndarray) -> int:
     """Version of the body that was copied to ``copy``, int64; ``UNREADABLE`` with a copy not to be believed."""
     for _ in range(RETRIES):

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="call-overload, untyped-decorator"
 """One ring between one writer and one reader, compiled: reserve, publish, look, release.
 
 ``words`` is the shared memory as int64, ``numbers`` the same bytes as float64. A ring is named by three places in it:
@@ -21,7 +22,7 @@ PLACE, SEEN = 0, 1  # of a side's own memory, int64 (2,)
 NONE, BAD = -1, -2
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def reserve(words: np.ndarray, head_at: int, base: int, slots: int, size: int, own: np.ndarray) -> int:
     """First word of the slot to write next; ``NONE`` where the ring is full."""
     tail = own[PLACE]
@@ -35,14 +36,14 @@ def reserve(words: np.ndarray, head_at: int, base: int, slots: int, size: int, o
     return int(base + (tail & (slots - 1)) * size)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def publish(words: np.ndarray, tail_at: int, own: np.ndarray) -> None:
     """Show the reserved slot to the reader."""
     own[PLACE] += 1
     store_release(words, tail_at, own[PLACE])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def look(words: np.ndarray, tail_at: int, base: int, slots: int, size: int, own: np.ndarray) -> int:
     """First word of the slot to read next; ``NONE`` where the ring is empty."""
     head = own[PLACE]
@@ -56,7 +57,7 @@ def look(words: np.ndarray, tail_at: int, base: int, slots: int, size: int, own:
     return int(base + (head & (slots - 1)) * size)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def release(words: np.ndarray, head_at: int, own: np.ndarray) -> None:
     """Give the slot that was read back to the writer."""
     own[PLACE] += 1

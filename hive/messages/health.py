@@ -65,6 +65,8 @@ class AgentReport:
     """Whether nobody else of the swarm was given these cores."""
     seat_notes: tuple[str, ...] = ()
     """What must be known of where it runs: rights that are missing, a machine of one node."""
+    ticks: int | None = None
+    """Ticks taken of the book that it watches; None where it watches none."""
 
 
 @message

@@ -18,6 +18,7 @@ from actors.risk.correlation.kernels import DOWN, UP, ewma_monitor
 from actors.risk.correlation.tick_kernels import BEGUN, STEPS, CorrelationFollower, moves_plain
 from actors.risk.liquidity import kernels as liquidity
 from actors.risk.liquidity.tick_kernels import LiquidityFollower
+from actors.risk.value_at_risk.limits import WATCHED_POSITIONS
 from actors.risk.value_at_risk.resident import Monitor
 from actors.risk.value_at_risk.tick_kernels import LimitFollower, figure, figures_plain
 from cluster.errors import InvalidMarketData, InvalidRequest
@@ -99,6 +100,8 @@ def test_limits_follow_as_recomputed_tick_by_tick(seed, n, count):
         peak = max(peak, units @ held + cash)
         expected.append(figures_plain(units, held, cash, peak, covariance, squared))
     limits = spread_limits(rng, np.array(expected))
+    if n < WATCHED_POSITIONS:
+        limits[3] = np.inf
     with Floor() as floor:
         named = dict(zip(Monitor.NAMES, limits.tolist(), strict=True))
         monitor = Monitor(covariance, units, prices, cash=cash, limits=named)

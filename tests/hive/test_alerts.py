@@ -47,6 +47,7 @@ def test_keys_tell_alerts_apart_and_priorities_are_as_required():
         AlertKind.LIMIT_BREACH: Priority.CRITICAL,
         AlertKind.LIQUIDITY_STRESS: Priority.CRITICAL,
         AlertKind.CORRELATION_REGIME_CHANGE: Priority.MEDIUM,
+        AlertKind.STALE_DATA: Priority.CRITICAL,
     }
     assert found[0].message == "VaR of desk is 3.00% of its value, beyond its limit of 2.00%"
 
@@ -56,7 +57,7 @@ def test_an_alert_of_nobody_and_one_on_an_incomplete_state_say_so():
     assert (found.symbol, found.incomplete) == (None, True)
 
 
-@pytest.mark.parametrize("wrong", [{"kind": 3}, {"kind": -1}, {"limit": 4}, {"limit": -1}, {"place": 2}, {"place": -2}])
+@pytest.mark.parametrize("wrong", [{"kind": 4}, {"kind": -1}, {"limit": 4}, {"limit": -1}, {"place": 2}, {"place": -2}])
 def test_codes_of_another_layout_are_refused(wrong):
     with pytest.raises(LaneLost):
         raised(record(**wrong), subject="desk", symbols=SYMBOLS)

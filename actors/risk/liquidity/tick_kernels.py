@@ -8,30 +8,21 @@ import math
 import numpy as np
 from numba import njit
 
-from actors.market.market_data.ticks import (
-    ALERTS,
-    AT_NS,
-    CROSSED,
-    INBOX,
-    INCOMPLETE,
-    LAST_NS,
-    MARKS,
-    MISSED,
-    PRICE,
-    REFUSED,
-    RELEASE,
-    SYMBOL,
-    TICKS,
-    Follower,
-)
+from actors.market.market_data.ticks import AT_NS, INBOX, PRICE, RELEASE, SYMBOL, Follower
 from actors.risk.kernels import FASTMATH
-from actors.risk.liquidity.kernels import DAYS, EXPOSURE, INDEX, UNIT, assess_book
+from actors.risk.liquidity.fast_kernels import answer as fast_answer
+from actors.risk.liquidity.kernels import COST, DAYS, EXPOSURE, INDEX, UNIT, assess_book
 from cluster.errors import InvalidMarketData
 from cluster.lanes import broadcast_kernels as ring
-from cluster.lanes.atomics import now_ns
+from cluster.lanes.atomics import bells_at, load_acquire, now_ns
 from cluster.lanes.broadcast import Broadcaster, Listener
 from cluster.lanes.broadcast_kernels import SCRATCH, TAKEN, announce, hear
+from cluster.lanes.layout import PORT_BELL, PORT_CONTROL, SLOT_CODE, SLOT_HEADER
+from cluster.lanes.page import write
+from cluster.lanes.ring import BAD, NONE
+from cluster.lanes.serving import ASTRAY, COUNT, LOOKS, REPLY, SIZE, finish, idle, look_around, rest
 from hive.alerts import BOUND, FLAGS, KIND, LIMIT, LIQUIDITY_STRESS, PLACE, RAISED_NS, TICK_NS, VALUE
+from hive.figures import ALERTS, CROSSED, INCOMPLETE, LAST_NS, MARKS, MISSED, REFUSED, SHEET_WORDS, TICKS
 
 UNITS, MULTIPLIER, HELD = range(3)
 """Rows of the holdings: units with multiplier, multiplier, last price."""
@@ -105,6 +96,93 @@ def follow(
         marks[CROSSED] = crossed
 
 
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
+def show(answer: np.ndarray, shown: np.ndarray) -> None:
+    """Figures in the order of :data:`hive.figures.SHOWN`."""
+    shown[MARKS], shown[MARKS + 1], shown[MARKS + 2] = answer[DAYS], answer[COST], answer[INDEX]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
+def serve(
+    words: np.ndarray,
+    numbers: np.ndarray,
+    active: np.ndarray,
+    own: np.ndarray,
+    hand: np.ndarray,
+    market: np.ndarray,
+    usual: np.ndarray,
+    stream: np.ndarray,
+    reader: np.ndarray,
+    inbox: np.ndarray,
+    ticks: np.ndarray,
+    table: np.ndarray,
+    limits: np.ndarray,
+    answer: np.ndarray,
+    holdings: np.ndarray,
+    value: np.ndarray,
+    bounds: np.ndarray,
+    release: float,
+    marks: np.ndarray,
+    board: np.ndarray,
+    desk: np.ndarray,
+    outbox: np.ndarray,
+    figures: np.ndarray,
+    page: np.ndarray,
+    sheet: np.ndarray,
+    shown: np.ndarray,
+    bells: np.ndarray,
+) -> int:
+    """Answer lanes and take ticks in turn, neither waiting for the other, until the thread is wanted.
+
+    Arguments are those of :func:`.fast_kernels.serve`, then those of :func:`follow`, then a page for the figures with
+    its body, and the bells to sleep at.
+    """
+    control = words[PORT_CONTROL : PORT_CONTROL + 1]
+    hand[LOOKS] = 0
+    while True:
+        if load_acquire(words, PORT_CONTROL) != 0:
+            return NONE
+        slot = look_around(words, active, own, hand)
+        if slot == BAD:
+            return BAD
+        if slot != NONE:
+            question = numbers[slot + SLOT_HEADER : slot + SLOT_HEADER + hand[COUNT]]
+            reply = numbers[hand[REPLY] + SLOT_HEADER : hand[REPLY] + hand[SIZE]]
+            code, count = fast_answer(words[slot + SLOT_CODE], question, reply, market, usual)
+            finish(words, own, hand, code, count)
+        begun = reader[ring.CURSOR]
+        reason = follow(
+            stream,
+            reader,
+            inbox,
+            ticks,
+            control,
+            table,
+            limits,
+            answer,
+            holdings,
+            value,
+            bounds,
+            release,
+            marks,
+            board,
+            desk,
+            outbox,
+            figures,
+            0,
+        )
+        if reason == BAD:
+            return ASTRAY
+        if reader[ring.CURSOR] != begun:
+            hand[LOOKS] = 0
+            show(answer, shown)
+            for i in range(MARKS):
+                sheet[i] = marks[i]
+            write(page, 0, sheet)
+        elif slot == NONE:
+            rest(words, active, own, hand, stream, reader, bells)
+
+
 class LiquidityFollower(Follower):
     """A book's stress index and slowest days, followed tick by tick.
 
@@ -154,8 +232,14 @@ class LiquidityFollower(Follower):
         self._cash = float(value - self.holdings[UNITS] @ self.holdings[HELD])
         bounds = np.array([stressed_index, slowest_days])
         state = (self.table, self.limits, self.answer, self.holdings, self.value, bounds, release)
-        super().__init__(follow, state, ticks, board)
+        super().__init__(follow, serve, state, (), ticks, board)
         self.refresh()
+
+    @property
+    def held(self) -> np.ndarray:
+        """Prices that the state stands at, shape (n,)."""
+        held: np.ndarray = self.holdings[HELD]
+        return held
 
     def refresh(self, prices: np.ndarray | None = None) -> None:
         """Make the state anew from prices of shape (n,), or from those it has; it is whole then.
@@ -176,23 +260,20 @@ class LiquidityFollower(Follower):
         assess_book(self.table, self.limits, self.answer)
         self.complete()
 
+    def _figure(self, shown: np.ndarray) -> None:
+        show(self.answer, shown)
+
 
 def warm() -> None:
     """Compile every kernel for the types it is called with."""
     words, reader, writer = ring.silent()
     inbox, outbox = np.zeros(INBOX, np.int64), np.zeros(8, np.int64)
+    stream = words, reader, inbox, inbox.view(np.float64)
     state = np.ones((8, 2)), np.ones(6), np.ones(4), np.ones((3, 2)), np.ones(1), np.ones(2), RELEASE
-    follow(
-        words,
-        reader,
-        inbox,
-        inbox.view(np.float64),
-        np.zeros(1, np.int64),
-        *state,
-        np.zeros(MARKS, np.int64),
-        words,
-        writer,
-        outbox,
-        outbox.view(np.float64),
-        0,
-    )
+    rest_of_it = (*state, np.zeros(MARKS, np.int64), words, writer, outbox, outbox.view(np.float64))
+    follow(*stream, np.zeros(1, np.int64), *rest_of_it, 0)
+    show(np.ones(4), np.zeros(SHEET_WORDS))
+    lanes = idle()
+    sheet = np.zeros(SHEET_WORDS, np.int64)
+    bells = bells_at((lanes[0], PORT_BELL), (words, ring.RING_BELL))
+    serve(*lanes, np.ones((8, 2)), np.ones(6), *stream, *rest_of_it, words, sheet, sheet.view(np.float64), bells)
