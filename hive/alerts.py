@@ -65,12 +65,12 @@ class Raised:
     """Ticks had been missed before and the state was not refreshed since."""
 
 
-def vanished(count: int, tick_ns: int) -> np.ndarray:
-    """The record of a book that cannot be watched any more, so many of its symbols being gone, shape (8,)."""
-    record = np.zeros(ALERT_WORDS, np.int64)
-    record[[KIND, PLACE, TICK_NS, RAISED_NS]] = STALE_DATA, NOWHERE, tick_ns, time.monotonic_ns()
-    record.view(np.float64)[VALUE] = count
-    return record
+def record(kind: int, limit: int, *, value: float, bound: float, tick_ns: int) -> np.ndarray:
+    """A record of nobody's tick alone, shape (8,), for what a compiled loop does not find."""
+    found = np.zeros(ALERT_WORDS, np.int64)
+    found[[KIND, LIMIT, PLACE, TICK_NS, RAISED_NS]] = kind, limit, NOWHERE, tick_ns, time.monotonic_ns()
+    found.view(np.float64)[[VALUE, BOUND]] = value, bound
+    return found
 
 
 def board(slots: int = KEPT) -> Broadcaster:
@@ -78,21 +78,21 @@ def board(slots: int = KEPT) -> Broadcaster:
     return Broadcaster(slots=slots, payload_words=ALERT_WORDS)
 
 
-def raised(record: np.ndarray, *, subject: str, symbols: tuple[str, ...]) -> Raised:
-    """What a record of shape (8,) says of the portfolio ``subject``. The alert's time is the tick's.
+def raised(words: np.ndarray, *, subject: str, symbols: tuple[str, ...]) -> Raised:
+    """What the words of a record, shape (8,), say of the portfolio ``subject``. The alert's time is the tick's.
 
     Raises
     ------
     LaneLost
         Its codes are unknown here: the writer speaks another layout.
     """
-    kind, limit, place = int(record[KIND]), int(record[LIMIT]), int(record[PLACE])
+    kind, limit, place = int(words[KIND]), int(words[LIMIT]), int(words[PLACE])
     known = 0 <= kind < len(KINDS) and 0 <= limit < len(LIMITS[kind]) and NOWHERE <= place < len(symbols)
     if not known:
         raise LaneLost(f"an alert of kind {kind}, limit {limit} and symbol {place} is unknown here", AGAIN)
     what, priority, role = KINDS[kind]
     name = LIMITS[kind][limit]
-    value, bound = (float(number) for number in record[[VALUE, BOUND]].view(np.float64))
+    value, bound = (float(number) for number in words[[VALUE, BOUND]].view(np.float64))
     alert = Alert(
         kind=what,
         priority=priority,
@@ -100,12 +100,12 @@ def raised(record: np.ndarray, *, subject: str, symbols: tuple[str, ...]) -> Rai
         subject=subject,
         message=TITLES[name].format(subject=subject, value=value, limit=bound),
         dedup_key=f"{what}:{subject}:{name}",
-        ts_ns=int(record[TICK_NS]),
+        ts_ns=int(words[TICK_NS]),
         value=value,
         limit=bound,
     )
     symbol = None if place == NOWHERE else symbols[place]
-    return Raised(alert, symbol, int(record[RAISED_NS]), bool(record[FLAGS] & STATE_INCOMPLETE))
+    return Raised(alert, symbol, int(words[RAISED_NS]), bool(words[FLAGS] & STATE_INCOMPLETE))
 
 
 class Repeats:
@@ -199,7 +199,7 @@ class Subscription:
         """
         waiting, self._waiting = self._waiting[::-1], []
         records = waiting or self._listener.poll().messages
-        return [raised(record, subject=self.subject, symbols=self.symbols) for record in records]
+        return [raised(words, subject=self.subject, symbols=self.symbols) for words in records]
 
     def within(self, patience_s: float) -> Iterator[Raised]:
         """Alerts until the time is up, as they come; look at :attr:`missed` for those that did not.

@@ -135,6 +135,8 @@ class Watch:
         with self._lock:
             self._refuse_closed()
             for role, ear in self._ears.items():
+                if ear.lost:
+                    self._take(ear)  # what is left to hear; then it is asked where it is now
                 ear.mend(self.watch_id)
                 body = ear.body()
                 if body is None:
@@ -165,7 +167,10 @@ class Watch:
             self._refuse_closed()
             for ear in self._ears.values():
                 ear.mend(self.watch_id)
-                self._ready.extend(found for found in ear.heard() if self._repeats.new(found.alert))
+                self._take(ear)
+
+    def _take(self, ear: _Ear) -> None:
+        self._ready.extend(found for found in ear.heard() if self._repeats.new(found.alert))
 
     def _refuse_closed(self) -> None:
         if self._closed:
@@ -183,6 +188,11 @@ class _Ear:
         self._missed_before = 0
         self._asked: Any = None
         self._asked_at = self._again_at = 0.0
+
+    @property
+    def lost(self) -> bool:
+        """Whether nothing new will come from there."""
+        return self.subscription is not None and self.subscription.listener.lost
 
     @property
     def missed(self) -> int:
@@ -212,8 +222,8 @@ class _Ear:
         """The page's body, int64; None where the agent cannot be heard."""
         if self.subscription is None or self._page is None:
             return None
-        if self.subscription.listener.lost:
-            self.reason = "its process has ended, or its state is being made anew"
+        if self.lost:
+            self.reason = "it has just ended"
             return None
         try:
             return self._page.read().view(np.int64)

@@ -77,6 +77,7 @@ class RiskAgent(Agent, ABC, Generic[State]):
         self._current_id = ""
         self._building = threading.Lock()
         self._shelf = threading.Lock()
+        self._wanted: WatchedBook | None = None
         self._following: Following | None = None
         self._unwatched = "no book is watched"
         self._watching = threading.RLock()
@@ -170,6 +171,7 @@ class RiskAgent(Agent, ABC, Generic[State]):
     def unwatch(self) -> None:
         """Follow no book any more."""
         with self._watching:
+            self._wanted = None
             self._let_go("no book is watched")
 
     @runtime.answered_in("health")
@@ -188,8 +190,11 @@ class RiskAgent(Agent, ABC, Generic[State]):
         raise InvalidRequest(f"{self.identity.agent_id} follows no ticks", f"Those that do: {', '.join(SHOWN)}")
 
     def _follow(self, book: WatchedBook, *, anew: bool = False) -> None:
-        """Follow a book, unless it is the one that is followed already; with ``anew``, even then."""
-        before = self._following
+        """Follow a book, unless it is the one that is followed already; with ``anew``, even then.
+
+        What cannot be followed now is tried again on the next snapshot.
+        """
+        self._wanted, before = book, self._following
         if before is not None and before.placed.book.watch_id == book.watch_id and not anew:
             return
         if before is not None:  # a peak reached since the book was given
@@ -215,7 +220,8 @@ class RiskAgent(Agent, ABC, Generic[State]):
             )
         except InvalidInput as error:
             gone = len(set(book.symbols) - set(header.symbols))
-            self._let_go(str(error), alerts.vanished(gone, time.time_ns()) if gone else None)
+            last_words = alerts.record(alerts.STALE_DATA, 0, value=gone, bound=0.0, tick_ns=time.time_ns())
+            self._let_go(str(error), last_words if gone else None)
             raise
         self._let_go("another book is watched", on=following)
 
@@ -275,10 +281,9 @@ class RiskAgent(Agent, ABC, Generic[State]):
             if self._lanes is not None:
                 self._lanes.renew(*self._service_of(snapshot_id))
         with self._watching:
-            following = self._following
-            if following is not None and following.placed.book.snapshot_id is None:
+            if self._wanted is not None and self._wanted.snapshot_id is None:
                 with contextlib.suppress(InvalidInput):  # its listeners have been told
-                    self._follow(following.placed.book, anew=True)
+                    self._follow(self._wanted, anew=True)
         if self.state is AgentState.DEGRADED:
             self.become(AgentState.HEALTHY)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 
@@ -10,7 +11,7 @@ import pytest
 
 from cluster.errors import DeadlineExceeded, LaneLost
 from hive import alerts
-from hive.alerts import ALERT_WORDS, KINDS, LIMITS, NOWHERE, Subscription, board, raised
+from hive.alerts import ALERT_WORDS, KINDS, LIMITS, MOST_KEYS, NOWHERE, Repeats, Subscription, board, raised
 from hive.messages.alert import AlertKind, Priority
 from hive.messages.codec import decode, encode
 
@@ -124,3 +125,28 @@ def test_a_closed_board_is_lost_after_its_last_alert():
                 heard.append(found.raised_ns)
         assert heard == [1]
     assert record().size == ALERT_WORDS
+
+
+def test_the_same_alert_is_let_through_once_a_minute_of_its_own_time():
+    repeats = Repeats()
+
+    def told(seconds, limit=0):
+        words = record(limit=limit, tick_ns=int(seconds * 1e9))
+        return repeats.new(raised(words, subject="desk", symbols=SYMBOLS).alert)
+
+    assert [told(0), told(59.9), told(60), told(60, limit=1), told(61), told(120)] == [
+        *(True, False, True, True),
+        *(False, True),
+    ]
+    assert repeats.withheld == 2
+    assert told(-1e6)  # time ran backwards: another replay
+
+
+def test_what_is_remembered_of_alerts_is_bounded():
+    repeats = Repeats()
+    alert = raised(record(), subject="desk", symbols=SYMBOLS).alert
+    keys = [dataclasses.replace(alert, dedup_key=f"k{number}") for number in range(MOST_KEYS + 1)]
+    assert all(repeats.new(one) for one in keys)
+    assert not repeats.new(keys[-1])
+    assert repeats.new(keys[0])  # forgotten: the oldest of too many
+    assert len(repeats._last_ns) == MOST_KEYS

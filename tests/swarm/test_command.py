@@ -240,6 +240,31 @@ def test_client_of_another_process_finds_the_swarm_by_its_home(home: Path) -> No
     assert 0.01 < float(done.stdout) < 0.1, done.stderr
 
 
+def test_a_book_is_watched_and_ticks_come_and_go_by_commands(home: Path) -> None:
+    assert answer(home, "ticks", "status")["written"] == 0
+    watched = swarm(home, "watch", "--portfolio", str(MANDATED), "--limit", "drawdown=0.01", "--seconds", "0", "--json")
+    assert watched.returncode == 0, watched.stderr
+    assert json.loads(watched.stdout.splitlines()[-1])["figures"]["counts"].keys() == {
+        *("value_at_risk", "correlation", "liquidity")
+    }
+    assert (
+        answer(home, "ticks", "replay", "--from", "2022-01-03", "--to", "2022-12-28", "--speed", "0")["source"]
+        == "replay"
+    )
+    done = swarm(home, "watch", "--seconds", "3", "--interval", "0.5", "--json")
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    figures = [line["figures"] for line in lines if "figures" in line]
+    assert figures[-1]["counts"]["value_at_risk"]["ticks"] == 249 * 20
+    assert answer(home, "ticks", "burst", "--rate", "10")["running"]
+    table = swarm(home, "watch", "--seconds", "0.2")
+    assert table.returncode == 0 and "drawdown" in table.stdout and "last tick" in table.stdout
+    assert answer(home, "ticks", "stop", "--forget")["ended"] == "stopped"
+    assert swarm(home, "watch", "--portfolio", str(MANDATED), "--limit", "luck=1", "--seconds", "0").returncode == 2
+    assert swarm(home, "watch", "--end").returncode == 0
+    assert swarm(home, "watch", "--seconds", "0").returncode == 3
+
+
 def test_second_up_is_refused_and_the_first_goes_on(home: Path) -> None:
     before = session.session_path(home).read_bytes()
     done = swarm(home, "up")

@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,8 +23,8 @@ from cluster.lanes.broadcast_kernels import MISSED as RING_MISSED
 from cluster.lanes.layout import PORT_BELL
 from cluster.lanes.page import Page, write
 from cluster.lanes.serving import ASTRAY
-from hive.alerts import ALERT_WORDS
-from hive.figures import ALERTS, INCOMPLETE, MARKS, MISSED, REFUSED, SHEET_WORDS, TICKS
+from hive.alerts import ALERT_WORDS, record
+from hive.figures import ALERTS, CROSSED, INCOMPLETE, LAST_NS, MARKS, MISSED, REFUSED, SHEET_WORDS, TICKS
 from hive.market.snapshot import MarketSnapshot
 
 SYMBOL, PRICE, AT_NS = range(3)
@@ -256,7 +256,12 @@ class Follower:
         Of a :class:`TickWriter`; nobody else may take from it.
     board : Broadcaster
         Where alerts go (:func:`hive.alerts.board`); nobody else may write there.
+    release : float
+        Share of a limit that a figure must come down to before the limit can be crossed again.
     """
+
+    kind: ClassVar[int]
+    """Of the alerts that it raises, a code of :mod:`hive.alerts`."""
 
     def __init__(
         self,
@@ -266,10 +271,11 @@ class Follower:
         shown: tuple[Any, ...],
         ticks: Listener,
         board: Broadcaster,
+        release: float,
     ) -> None:
         if ticks.payload_words != TICK_WORDS or board.payload_words != ALERT_WORDS:
             raise InvalidRequest("these rings carry no ticks, or no alerts", "Give a tick ring and an alert board")
-        self.board = board
+        self.board, self.release = board, release
         self.marks = np.zeros(MARKS, np.int64)
         inbox, outbox = np.zeros(INBOX, np.int64), np.zeros(ALERT_WORDS, np.int64)
         self._kernel, self._loop, self._shown = kernel, loop, shown
@@ -372,6 +378,10 @@ class Follower:
         """Put the room's figures on the sheet."""
         raise NotImplementedError
 
+    def _measured(self) -> list[tuple[float, float]]:
+        """Figure and limit of everything that is judged, in the order of the limits' codes."""
+        raise NotImplementedError
+
     def stand_at(self, prices: np.ndarray, number: int) -> None:
         """Make the state anew from prices that hold every tick before ``number``, and go on with that one.
 
@@ -388,6 +398,21 @@ class Follower:
         hand[CURSOR], hand[LEAD] = number, 0
         self.marks[MISSED] = hand[RING_MISSED]
         self.show()
+        self.judge()
+
+    def judge(self) -> None:
+        """Tell of limits that the state lies beyond as it stands: no tick may come that would."""
+        crossed = int(self.marks[CROSSED])
+        for limit, (value, bound) in enumerate(self._measured()):
+            bit = 1 << limit
+            if value > bound and not crossed & bit:
+                crossed |= bit
+                at_ns = int(self.marks[LAST_NS]) or time.time_ns()
+                self.board.publish(record(self.kind, limit, value=value, bound=bound, tick_ns=at_ns))
+                self.marks[ALERTS] += 1
+            elif crossed & bit and value <= self.release * bound:
+                crossed ^= bit
+        self.marks[CROSSED] = crossed
 
     def change_over(self, ticks: Listener) -> None:
         """Follow another ring from now on, on the state as it stands; the one before is closed."""

@@ -243,6 +243,8 @@ class CorrelationFollower(Follower):
         The monitor is not by EWMA, or the period is not from 1 ns to 2**60 ns.
     """
 
+    kind = CORRELATION_CHANGE
+
     def __init__(
         self,
         monitor: Monitor,
@@ -262,7 +264,7 @@ class CorrelationFollower(Follower):
         state: tuple[Any, ...] = (monitor.matrix, monitor.rows, monitor.reference, monitor.state)
         self._holdings = np.append(np.zeros(len(prices)) if units is None else units, cash)
         state = (*state, self.prices, self.clock, monitor.threshold, release)
-        super().__init__(follow, serve, state, (self._holdings,), ticks, board)
+        super().__init__(follow, serve, state, (self._holdings,), ticks, board, release)
         self.prices[:2] = self._believed(prices)
 
     @property
@@ -286,6 +288,9 @@ class CorrelationFollower(Follower):
         if prices.shape != self.prices[LAST].shape or not ((prices > 0) & (prices < np.inf)).all():
             raise InvalidMarketData("prices do not fit, or cannot be", "Give a positive one for every symbol")
         return prices
+
+    def _measured(self) -> list[tuple[float, float]]:
+        return [(float(self.monitor.state[place]), self.monitor.threshold) for place in (UP, DOWN)]
 
     def _figure(self, shown: np.ndarray) -> None:
         show(self.monitor.matrix, self.monitor.state, self.prices, self._holdings, shown)

@@ -205,6 +205,8 @@ class LiquidityFollower(Follower):
         Arrays do not fit, or a unit, multiplier, price, volatility or the value cannot be.
     """
 
+    kind = LIQUIDITY_STRESS
+
     def __init__(
         self,
         table: np.ndarray,
@@ -230,9 +232,9 @@ class LiquidityFollower(Follower):
             raise InvalidMarketData("a unit, multiplier, price, volatility or the value cannot be", "Correct them")
         self.value = np.array([float(value)])
         self._cash = float(value - self.holdings[UNITS] @ self.holdings[HELD])
-        bounds = np.array([stressed_index, slowest_days])
-        state = (self.table, self.limits, self.answer, self.holdings, self.value, bounds, release)
-        super().__init__(follow, serve, state, (), ticks, board)
+        self._bounds = np.array([stressed_index, slowest_days])
+        state = (self.table, self.limits, self.answer, self.holdings, self.value, self._bounds, release)
+        super().__init__(follow, serve, state, (), ticks, board, release)
         self.refresh()
 
     @property
@@ -259,6 +261,9 @@ class LiquidityFollower(Follower):
         self.limits[BOOK_VALUE] = max(self.value[0], LEAST_VALUE)
         assess_book(self.table, self.limits, self.answer)
         self.complete()
+
+    def _measured(self) -> list[tuple[float, float]]:
+        return list(zip(self.answer[[INDEX, DAYS]].tolist(), self._bounds.tolist(), strict=True))
 
     def _figure(self, shown: np.ndarray) -> None:
         show(self.answer, shown)

@@ -213,13 +213,15 @@ class LimitFollower(Follower):
         Share of a limit that its figure must come down to before it can be crossed again.
     """
 
+    kind = LIMIT_BREACH
+
     def __init__(self, monitor: Monitor, ticks: Listener, board: Broadcaster, *, release: float = RELEASE) -> None:
         self.monitor = monitor
         units, prices = monitor.positions[0], monitor.positions[1]
         self._cash = float(monitor.book[0] - units @ prices)
         self._begun = float(monitor.book[0] - monitor.book[7])
         state = (monitor.covariance, monitor.positions, monitor.book, monitor.limits, release)
-        super().__init__(follow, serve, state, (), ticks, board)
+        super().__init__(follow, serve, state, (), ticks, board, release)
 
     @property
     def held(self) -> np.ndarray:
@@ -250,6 +252,10 @@ class LimitFollower(Follower):
         book[7] = book[0] - self._begun
         self.monitor.refresh()
         self.complete()
+
+    def _measured(self) -> list[tuple[float, float]]:
+        book, limits = self.monitor.book, self.monitor.limits
+        return [(figure(limit, book, limits), float(limits[1 + limit])) for limit in range(4)]
 
     def _figure(self, shown: np.ndarray) -> None:
         show(self.monitor.book, self.monitor.limits, shown)
