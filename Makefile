@@ -24,6 +24,7 @@ bench: .venv/dev
 	$(BIN)/swarm bench discrete
 	$(BIN)/swarm bench lanes
 	$(BIN)/swarm bench fast
+	$(BIN)/swarm bench ticks
 
 # A hundred times the messages that `make test` sends.
 torture: .venv/dev

@@ -26,6 +26,7 @@ from hive.messages.ticks import PlacedBook, TickStream, Watching
 
 LOOK_S = 0.05  # between two looks at the loop
 RETRY_S = 0.25  # after the market data agent did not answer
+RENEW_S = 60.0  # between two renewals of the sums
 PEAK_S = 1.0  # between two writings of a peak
 
 
@@ -83,7 +84,7 @@ class Following:
         book = placed.book
         self.address = Watching(book.watch_id, role, board.address, page, book.name, placed.symbols)
         self._peak = book.peak_value
-        self._peak_kept = time.monotonic()
+        self._peak_kept = self._renewed = time.monotonic()
         self._ending = threading.Event()
         host.follow(self.follower)
         self._thread = threading.Thread(target=self._look_after, name="follow", daemon=True)
@@ -104,10 +105,18 @@ class Following:
             try:
                 if self.follower.lost or self.follower.incomplete:
                     self._supply()
+                elif time.monotonic() - self._renewed > RENEW_S:
+                    self._host.do(self._renew)
                 self._remember_peak()
                 pause_s = LOOK_S
             except (SwarmError, runtime.ActorUnreachable):  # the market data agent, which Ray is restarting
                 pause_s = RETRY_S
+
+    def _renew(self) -> None:
+        """Make sums anew that many ticks have moved by differences: rounding gathers in them."""
+        self._renewed = time.monotonic()
+        if not self.follower.incomplete:
+            self.follower.refresh(self.follower.held)
 
     def _supply(self) -> None:
         stream = self._market.stream()

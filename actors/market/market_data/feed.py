@@ -104,8 +104,8 @@ class TickFeed:
         with self._owner:
             self._refuse_second()
             self._kind, self._ended = SourceKind.PUSH, ""
-            ticks[:, AT_NS] = time.time_ns() if at_ns is None else at_ns
-            self._writer.publish(ticks)
+            ticks[:, AT_NS] = at_ns or 0
+            self._writer.publish(ticks, stamp=at_ns is None)
             return self.status()
 
     def stop(self, *, forget: bool = False) -> TickStatus:

@@ -177,9 +177,11 @@ class TickWriter:
         """What followers attach to."""
         return self.broadcast.address
 
-    def publish(self, ticks: np.ndarray) -> None:
-        """Tell ticks of shape (n, 3) of symbols that are kept, and keep their prices."""
+    def publish(self, ticks: np.ndarray, *, stamp: bool = False) -> None:
+        """Tell ticks of shape (n, 3) of symbols that are kept, and keep their prices; ``stamp`` makes their time now."""
         with self._writing:
+            if stamp:
+                ticks[:, AT_NS] = time.time_ns()
             self.broadcast.publish(ticks)
             self.last_ns = int(ticks[-1, AT_NS])
             if len(self._prices):
