@@ -178,7 +178,7 @@ class TickWriter:
         return self.broadcast.address
 
     def publish(self, ticks: np.ndarray, *, stamp: bool = False) -> None:
-        """Tell ticks of shape (n, 3) of symbols that are kept, and keep their prices; ``stamp`` makes their time now."""
+        """Tell ticks of shape (n, 3) of symbols that are kept, and keep their prices; ``stamp`` gives them the time."""
         with self._writing:
             if stamp:
                 ticks[:, AT_NS] = time.time_ns()

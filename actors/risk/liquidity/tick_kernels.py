@@ -304,8 +304,8 @@ def _linear(
     conditions = table[VOLUME_RATIO : DEPTH + 1]
     stated = ~np.isnan(conditions).all(axis=0)
     scores = [
-        score_of(*map(float, parts), full_depth=full_depth) if told else 0.0
-        for parts, told in zip(conditions.T, stated, strict=True)
+        score_of(float(volume), float(spread), float(depth), full_depth) if told else 0.0
+        for (volume, spread, depth), told in zip(conditions.T, stated, strict=True)
     ]
     slopes = np.empty((4, len(units)))
     slopes[WORTH], slopes[RATED] = units, np.where(stated, held, 0.0)
