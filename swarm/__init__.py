@@ -25,6 +25,7 @@ from cluster.errors import (
 )
 from hive.messages.calculation import AgentAnswer, AnswerStatus, CalculationResult, CalculationType, Role
 from hive.messages.estimate import Estimate
+from hive.messages.mandate import Limits
 from hive.messages.portfolio import Portfolio, Position
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ __all__ = [
     "InvalidPortfolio",
     "InvalidRequest",
     "InvalidSettings",
+    "Limits",
     "Overloaded",
     "Portfolio",
     "Position",
