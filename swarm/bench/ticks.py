@@ -2,7 +2,7 @@
 
 The value-at-risk agent is held on the last core, the market data agent on the one before it and this process on the
 first; with two cores the latter two share one, and this process then sleeps until it is woken. A tick's time is taken
-by the market data agent before it publishes, from Python, so that the publishing counts.
+as it is written into the market data agent's ring.
 """
 
 from __future__ import annotations

@@ -181,9 +181,10 @@ class TickWriter:
         """Tell ticks of shape (n, 3) of symbols that are kept, and keep their prices; ``stamp`` gives them the time."""
         with self._writing:
             if stamp:
-                ticks[:, AT_NS] = time.time_ns()
-            self.broadcast.publish(ticks)
-            self.last_ns = int(ticks[-1, AT_NS])
+                self.last_ns = self.broadcast.publish_now(ticks, AT_NS)
+            else:
+                self.broadcast.publish(ticks)
+                self.last_ns = int(ticks[-1, AT_NS])
             if len(self._prices):
                 self._prices[ticks[:, SYMBOL]] = prices_of(ticks)  # of several prices of a symbol the last one stays
 
