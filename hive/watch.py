@@ -96,7 +96,8 @@ class Watch:
         """
         give_up = time.monotonic() + patience_s
         while True:
-            self._gather()
+            if not self._ready:
+                self._gather()
             if self._ready:
                 return self._ready.popleft()
             left_s = give_up - time.monotonic()
@@ -150,6 +151,7 @@ class Watch:
         """Hear no more; the agents go on. Twice does no harm."""
         with self._lock:
             self._closed = True
+            self._ready.clear()
             for ear in self._ears.values():
                 ear.drop("this watch has been closed")
 

@@ -20,7 +20,7 @@ from actors.risk.correlation.kernels import DOWN, UP, ewma_monitor
 from actors.risk.correlation.tick_kernels import BEGUN, STEPS, CorrelationFollower, moves_plain
 from actors.risk.liquidity import kernels as liquidity
 from actors.risk.liquidity.tick_kernels import LiquidityFollower
-from actors.risk.value_at_risk import fast_kernels
+from actors.risk.value_at_risk import fast_kernels, tick_kernels
 from actors.risk.value_at_risk.limits import WATCHED_POSITIONS, check_limits
 from actors.risk.value_at_risk.resident import Monitor
 from actors.risk.value_at_risk.settings import ValueAtRiskSettings
@@ -494,6 +494,7 @@ class Room:
         )
         service = FastService(fast_kernels.answer, fast_kernels.serve, state, {}, largest=6)
         facts = FastFacts("0" * 64, 0, ("A", "B"), {})
+        tick_kernels.warm()  # no errand waits while the loop is compiled
         self.host = LaneHost(LaneSettings(wait=strategy), service, facts, own_core=False)
         self.host.follow(follower)
         self.lane = Lane(self.host.open(Caller.here("park")), "park")

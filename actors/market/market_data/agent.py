@@ -134,7 +134,7 @@ class MarketDataAgent(Agent):
     @runtime.answered_in("control")
     def stop_ticks(self, forget: bool) -> TickStatus:
         """End the source that is running."""
-        return self._ticking().stop(forget=forget)
+        return self.ticks() if self._feed is None else self._feed.stop(forget=forget)
 
     @runtime.answered_in("health")
     def ticks(self) -> TickStatus:
