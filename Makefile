@@ -25,6 +25,7 @@ bench: .venv/dev
 	$(BIN)/swarm bench lanes
 	$(BIN)/swarm bench fast
 	$(BIN)/swarm bench gate
+	$(BIN)/swarm bench ticks
 
 # A hundred times the messages that `make test` sends.
 torture: .venv/dev

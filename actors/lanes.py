@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from actors.fast import FastService
+from actors.market.market_data.ticks import Follower
 from cluster import pinning
 from cluster.errors import DeadlineExceeded, LanesUnavailable, UnknownSnapshot
 from cluster.lanes.lane import ANSWERS
 from cluster.lanes.layout import PAGE, SLOT_HEADER, WRONG_SNAPSHOT
-from cluster.lanes.port import HANDOVER_S, LaneAddress, Port, PortStatus
+from cluster.lanes.port import HANDOVER_S, LaneAddress, Loop, Port, PortStatus
 from cluster.lanes.settings import LaneSettings
 from hive.messages.fast import Caller, FastFacts, boot_id
 
@@ -41,6 +45,7 @@ class LaneHost:
         wait = ("spin" if own_core else PARK) if settings.wait == AUTO else settings.wait
         words = max(settings.slot_words, _room_for(service.largest))
         self._service, self.facts = service, facts
+        self._follower: Follower | None = None
         self.port = Port(lanes=settings.per_agent, slots=settings.slots, slot_words=words, strategy=wait)
         self.port.about(facts.tag)
         self.notes: tuple[str, ...] = ()
@@ -92,7 +97,7 @@ class LaneHost:
         """The serving thread. Memory policies are a thread's own, and one of Ray's threads has started this one."""
         if node is not None:
             self._note(pinning.prefer_node(node))
-        self.port.serve(lambda: self._service.loop)
+        self.port.serve(self._loop)
 
     def _note(self, refused: str) -> None:
         if refused and refused not in self.notes:
@@ -107,14 +112,52 @@ class LaneHost:
 
         self.port.do(exchange)
 
+    def follow(self, follower: Follower) -> None:
+        """Take ticks beside the lanes from now on, instead of what was followed before."""
+
+        def exchange() -> None:
+            self._follower = follower
+
+        self.do(exchange)
+
+    def leave(self, follower: Follower) -> None:
+        """Follow this no more, where it is what is followed."""
+
+        def drop() -> None:
+            if self._follower is follower:
+                self._follower = None
+
+        self.do(drop)
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Do something on the serving thread, where nothing else touches what is followed.
+
+        Raises
+        ------
+        DeadlineExceeded
+            The thread did not come to it in time.
+        """
+        try:
+            self.port.do(work)
+        except TimeoutError as error:
+            raise DeadlineExceeded("the serving thread did not come in time", "Ask again") from error
+
     def status(self) -> PortStatus:
         """What the lanes have carried; lanes of callers that are gone are freed before."""
         self.port.sweep()
-        return self.port.status()
+        follower = self._follower
+        return replace(self.port.status(), ticks=None if follower is None else follower.counts)
 
     def close(self) -> None:
         """Stop serving; callers find their lanes lost."""
         self.port.stop()
+
+    def _loop(self) -> Loop:
+        """What the serving thread runs until it is wanted: lanes alone, or in turn with ticks."""
+        follower, service = self._follower, self._service
+        if follower is None or follower.astray:
+            return service.loop
+        return partial(follower.serve, service.state)
 
 
 def _room_for(largest: int) -> int:

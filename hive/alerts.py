@@ -7,6 +7,7 @@ is crossed. Whoever listens makes :class:`hive.messages.alert.Alert` of it.
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -26,12 +27,13 @@ NOWHERE = -1
 STATE_INCOMPLETE = 1  # flag: ticks were missed before, so the figure may be off
 
 # Kinds, and the limits of each by their codes.
-LIMIT_BREACH, LIQUIDITY_STRESS, CORRELATION_CHANGE = range(3)
-LIMITS = (("var", "drawdown", "leverage", "concentration"), ("index", "days"), ("risen", "fallen"))
+LIMIT_BREACH, LIQUIDITY_STRESS, CORRELATION_CHANGE, STALE_DATA = range(4)
+LIMITS = (("var", "drawdown", "leverage", "concentration"), ("index", "days"), ("risen", "fallen"), ("vanished",))
 KINDS = (
     (AlertKind.LIMIT_BREACH, Priority.CRITICAL, Role.VALUE_AT_RISK),
     (AlertKind.LIQUIDITY_STRESS, Priority.CRITICAL, Role.LIQUIDITY),
     (AlertKind.CORRELATION_REGIME_CHANGE, Priority.MEDIUM, Role.CORRELATION),
+    (AlertKind.STALE_DATA, Priority.CRITICAL, Role.MARKET_DATA),
 )
 """Message kind, priority (requirements B11) and role that raises it, by the record's kind."""
 TITLES = {
@@ -43,7 +45,10 @@ TITLES = {
     "days": "the slowest position of {subject} takes {value:.1f} days to sell, beyond {limit:.1f}",
     "risen": "correlation in {subject} has risen: the change statistic is {value:.2f}, beyond {limit:.2f}",
     "fallen": "correlation in {subject} has fallen: the change statistic is {value:.2f}, beyond {limit:.2f}",
+    "vanished": "{subject} is watched no more: the market data lacks {value:.0f} of its symbols",
 }
+DEDUP_NS = 60 * 10**9
+MOST_KEYS = 1024
 KEPT = 1024  # records; an alert is raised at a crossing, not at every tick beyond
 
 
@@ -60,26 +65,34 @@ class Raised:
     """Ticks had been missed before and the state was not refreshed since."""
 
 
+def record(kind: int, limit: int, *, value: float, bound: float, tick_ns: int) -> np.ndarray:
+    """A record of nobody's tick alone, shape (8,), for what a compiled loop does not find."""
+    found = np.zeros(ALERT_WORDS, np.int64)
+    found[[KIND, LIMIT, PLACE, TICK_NS, RAISED_NS]] = kind, limit, NOWHERE, tick_ns, time.monotonic_ns()
+    found.view(np.float64)[[VALUE, BOUND]] = value, bound
+    return found
+
+
 def board(slots: int = KEPT) -> Broadcaster:
     """A broadcast ring for the alerts of one book by one agent."""
     return Broadcaster(slots=slots, payload_words=ALERT_WORDS)
 
 
-def raised(record: np.ndarray, *, subject: str, symbols: tuple[str, ...]) -> Raised:
-    """What a record of shape (8,) says of the portfolio ``subject``. The alert's time is the tick's.
+def raised(words: np.ndarray, *, subject: str, symbols: tuple[str, ...]) -> Raised:
+    """What the words of a record, shape (8,), say of the portfolio ``subject``. The alert's time is the tick's.
 
     Raises
     ------
     LaneLost
         Its codes are unknown here: the writer speaks another layout.
     """
-    kind, limit, place = int(record[KIND]), int(record[LIMIT]), int(record[PLACE])
+    kind, limit, place = int(words[KIND]), int(words[LIMIT]), int(words[PLACE])
     known = 0 <= kind < len(KINDS) and 0 <= limit < len(LIMITS[kind]) and NOWHERE <= place < len(symbols)
     if not known:
         raise LaneLost(f"an alert of kind {kind}, limit {limit} and symbol {place} is unknown here", AGAIN)
     what, priority, role = KINDS[kind]
     name = LIMITS[kind][limit]
-    value, bound = (float(number) for number in record[[VALUE, BOUND]].view(np.float64))
+    value, bound = (float(number) for number in words[[VALUE, BOUND]].view(np.float64))
     alert = Alert(
         kind=what,
         priority=priority,
@@ -87,12 +100,36 @@ def raised(record: np.ndarray, *, subject: str, symbols: tuple[str, ...]) -> Rai
         subject=subject,
         message=TITLES[name].format(subject=subject, value=value, limit=bound),
         dedup_key=f"{what}:{subject}:{name}",
-        ts_ns=int(record[TICK_NS]),
+        ts_ns=int(words[TICK_NS]),
         value=value,
         limit=bound,
     )
     symbol = None if place == NOWHERE else symbols[place]
-    return Raised(alert, symbol, int(record[RAISED_NS]), bool(record[FLAGS] & STATE_INCOMPLETE))
+    return Raised(alert, symbol, int(words[RAISED_NS]), bool(words[FLAGS] & STATE_INCOMPLETE))
+
+
+class Repeats:
+    """Keeps alerts apart that say the same thing: one of a key in 60 seconds of the alerts' own time (B11).
+
+    At most ``MOST_KEYS`` keys are remembered, those that were let through last.
+    """
+
+    def __init__(self) -> None:
+        self._last_ns: OrderedDict[str, int] = OrderedDict()
+        self.withheld = 0
+        """Alerts that said again what was said already."""
+
+    def new(self, alert: Alert) -> bool:
+        """Whether this one is to be shown. Time that runs backwards, in another replay, begins anew."""
+        last_ns = self._last_ns.get(alert.dedup_key)
+        if last_ns is not None and abs(alert.ts_ns - last_ns) < DEDUP_NS:
+            self.withheld += 1
+            return False
+        self._last_ns[alert.dedup_key] = alert.ts_ns
+        self._last_ns.move_to_end(alert.dedup_key)
+        if len(self._last_ns) > MOST_KEYS:
+            self._last_ns.popitem(last=False)
+        return True
 
 
 class Subscription:
@@ -146,6 +183,23 @@ class Subscription:
         if not self._waiting:
             self._waiting = list(self._listener.wait(patience_s).messages[::-1])
         return raised(self._waiting.pop(), subject=self.subject, symbols=self.symbols)
+
+    @property
+    def listener(self) -> Listener:
+        """What hears."""
+        return self._listener
+
+    def poll(self) -> list[Raised]:
+        """Alerts that are there now.
+
+        Raises
+        ------
+        LaneLost
+            As :meth:`next`.
+        """
+        waiting, self._waiting = self._waiting[::-1], []
+        records = waiting or self._listener.poll().messages
+        return [raised(words, subject=self.subject, symbols=self.symbols) for words in records]
 
     def within(self, patience_s: float) -> Iterator[Raised]:
         """Alerts until the time is up, as they come; look at :attr:`missed` for those that did not.

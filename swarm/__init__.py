@@ -26,6 +26,7 @@ from cluster.errors import (
 from hive.messages.calculation import AgentAnswer, AnswerStatus, CalculationResult, CalculationType, Role
 from hive.messages.estimate import Estimate
 from hive.messages.gate import Warrant
+from hive.messages.mandate import Limits
 from hive.messages.orders import Decision, Order, Outcome, Reason, Side, Verdict
 from hive.messages.portfolio import Portfolio, Position
 
@@ -47,6 +48,7 @@ __all__ = [
     "InvalidPortfolio",
     "InvalidRequest",
     "InvalidSettings",
+    "Limits",
     "Order",
     "Outcome",
     "Overloaded",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,9 +15,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from cluster import runtime, session
-from cluster.errors import InvalidRequest, Overloaded, SwarmError, SwarmUnavailable
+from cluster.errors import InvalidRequest, LanesUnavailable, Overloaded, SwarmError, SwarmUnavailable
 from cluster.lanes.port import PortStatus
 from hive.desk import COMMON, FastDesk, FastResult
+from hive.figures import SHOWN
 from hive.market.snapshot import SnapshotHeader
 from hive.messages.calculation import (
     DEFAULT_CONFIDENCES,
@@ -27,13 +29,16 @@ from hive.messages.calculation import (
     Role,
     Shock,
 )
-from hive.messages.fast import SERVING_LANES, Caller
+from hive.messages.fast import SERVING_LANES, Caller, boot_id
 from hive.messages.health import LateAnswer, RolePerformance, SwarmHealth
+from hive.messages.mandate import Limits
 from hive.messages.portfolio import Portfolio, resolve
+from hive.messages.ticks import SourceKind, TickRequest, TickStatus, TickStream, WatchedBook, Watching
 from hive.reference import Distance, Reference
 from hive.routing.page import Route, RoutingAddress
 from hive.routing.reference import RoutedReference
 from hive.routing.router import Router
+from hive.watch import Watch
 from swarm.settings import Settings, load, swarm_home
 
 if TYPE_CHECKING:
@@ -406,6 +411,129 @@ class SwarmClient:
         patience = self._settings.lanes.patience_s if patience_s is None else patience_s
         return FastDesk({role: self.reference(role, wait=wait) for role in COMMON}, book, confidence, patience)
 
+    def watch(
+        self,
+        portfolio: Portfolio | None = None,
+        *,
+        limits: Limits | None = None,
+        as_of: str | datetime.date | None = None,
+        wait: str = "park",
+        timeout_s: float = 30.0,
+    ) -> Watch:
+        """Have a book watched at every tick, and hear its alerts and figures in this process, without Ray calls.
+
+        A swarm watches one book. It goes on when this process ends, and when its agents die and come back.
+
+        Parameters
+        ----------
+        portfolio : Portfolio, optional
+            Instead of the one that is watched. Its units stay as they are from now on.
+        limits : Limits, optional
+            Instead of the portfolio's own; those left None are as the settings say.
+        as_of : str or date, optional
+            Price it, and take its covariances, as of this day, and stay with that: for a replay of what came after.
+        wait : "spin", "yield" or "park"
+            How this process waits for alerts.
+
+        Raises
+        ------
+        InvalidPortfolio
+            It cannot be priced, states no value, or is not linear and of one currency.
+        LanesUnavailable
+            This process is not on the swarm's machine.
+        SwarmUnavailable
+            No book is watched, and none is given.
+        """
+        market = self._market()
+        stream: TickStream = self._wait(market.tick_stream.remote(), timeout_s)
+        if stream.boot_id != boot_id():
+            raise LanesUnavailable("the swarm is on another machine", "Watch from a process of its machine")
+        before: WatchedBook | None = self._wait(market.watched.remote(), timeout_s)
+        book = before if portfolio is None else self._watched(portfolio, limits, as_of)
+        if book is None:
+            raise SwarmUnavailable("no book is watched", "Name one: `swarm watch --portfolio book.csv`")
+        fresh = before is None or before.watch_id != book.watch_id
+        if before is not None and not fresh:
+            book = before  # with the peak that it has reached since
+        else:
+            self._wait(market.watch.remote(book), timeout_s)
+        calls = {role: self._watching(role, book, wait) for role in SHOWN}
+        found: dict[Role, Watching | str] = {}
+        for role, call in calls.items():
+            try:
+                found[role] = call if isinstance(call, str) else self._wait(call, timeout_s)
+            except SwarmError as error:
+                found[role] = str(error)
+        return Watch(book.watch_id, book.name, self._namespace, found, fresh=fresh, wait=wait)
+
+    def unwatch(self, timeout_s: float = 30.0) -> None:
+        """Have no book watched any more."""
+        self._wait(self._market().watch.remote(None), timeout_s)
+        for role in SHOWN:
+            with contextlib.suppress(SwarmUnavailable):
+                self._wait(runtime.find_actor(role.value, self._namespace).unwatch.remote(), timeout_s)
+
+    def start_ticks(
+        self,
+        kind: SourceKind | str,
+        *,
+        speed: float = math.inf,
+        rate: float = 10_000.0,
+        count: int = 100_000,
+        seed: int = 0,
+        first: str | datetime.date | None = None,
+        last: str | datetime.date | None = None,
+        timeout_s: float = 30.0,
+    ) -> TickStatus:
+        """Start a source of ticks: a replay of the current snapshot's closes, or a burst of made-up moves.
+
+        Parameters
+        ----------
+        speed : float
+            Seconds of the ticks' time for every second of the clock; infinite does not wait.
+        rate, count, seed
+            Of a burst: ticks a second, how many, and where its draws begin.
+        first, last : str or date, optional
+            First and last day of a replay.
+
+        Raises
+        ------
+        InvalidRequest
+            A source is running, or this one cannot be.
+        InvalidMarketData
+            The snapshot has no prices.
+        """
+        try:
+            known = SourceKind(kind)
+        except ValueError as error:
+            raise InvalidRequest(f"the source {kind!r} is unknown", "Give replay or burst") from error
+        days = [None if day is None else str(day) for day in (first, last)]
+        request = TickRequest(known, float(speed), float(rate), int(count), int(seed), *days)
+        return self._ticks(lambda market: market.start_ticks.remote(request), timeout_s)
+
+    def push_ticks(
+        self, prices: Mapping[str, float], *, at_ns: int | None = None, timeout_s: float = 30.0
+    ) -> TickStatus:
+        """Tell new prices by symbol, now or at a UTC time in ns: how a feed of your own comes in.
+
+        Raises
+        ------
+        InvalidMarketData
+            A symbol is unknown, or a price is not positive and finite; nothing was told.
+        InvalidRequest
+            A source is running.
+        """
+        pushed = (list(prices), list(prices.values()), at_ns)
+        return self._ticks(lambda market: market.push_ticks.remote(*pushed), timeout_s)
+
+    def stop_ticks(self, *, forget: bool = False, timeout_s: float = 30.0) -> TickStatus:
+        """End the source that is running; with ``forget``, books watched from now on stand at the snapshot's prices."""
+        return self._ticks(lambda market: market.stop_ticks.remote(forget), timeout_s)
+
+    def ticks(self, timeout_s: float = 5.0) -> TickStatus:
+        """What the ticks are doing."""
+        return self._ticks(lambda market: market.ticks.remote(), timeout_s)
+
     def snapshot(
         self, snapshot: str | None = None, *, as_of: str | datetime.date | None = None, timeout_s: float = 30.0
     ) -> SnapshotHeader:
@@ -522,6 +650,34 @@ class SwarmClient:
     def _market(self) -> Any:
         self._refuse_closed()
         return runtime.find_actor(Role.MARKET_DATA.value, self._namespace)
+
+    def _ticks(self, call: Callable[[Any], Any], timeout_s: float) -> TickStatus:
+        status: TickStatus = self._wait(call(self._market()), timeout_s)
+        return status
+
+    def _watched(self, portfolio: Portfolio, limits: Limits | None, as_of: str | datetime.date | None) -> WatchedBook:
+        header = self.snapshot(as_of=as_of)
+        book = resolve(
+            portfolio,
+            symbols=header.symbols,
+            currency=header.currency,
+            last_prices=header.last_prices,
+            average_volumes=header.average_volumes,
+        )
+        return WatchedBook.of(
+            book,
+            last_prices=header.last_prices,
+            symbols=header.symbols,
+            limits=limits,
+            snapshot_id=None if as_of is None else header.snapshot_id,
+        )
+
+    def _watching(self, role: Role, book: WatchedBook, wait: str) -> Any:
+        """The call that has an agent watch, or why there is none."""
+        try:
+            return runtime.find_actor(role.value, self._namespace).watch.remote(book, Caller.here(wait))
+        except SwarmUnavailable as error:
+            return str(error)
 
     def _submit(self, work: Callable[[], Any]) -> Future[Any]:
         self._refuse_closed()

@@ -15,9 +15,13 @@ System calls go through the C library's symbols, which, unlike ``ctypes`` pointe
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import platform
+from functools import cache
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
@@ -25,9 +29,14 @@ from numba.extending import intrinsic
 
 FUTEX_WAIT, FUTEX_WAKE = 0, 1  # across processes: without the private flag
 FUTEX_CALL = {"x86_64": 202, "aarch64": 98}[platform.machine()]
+FUTEX_WAITV_CALL = 449  # on every architecture; Linux 5.16 and newer
+FUTEX_32_SHARED = 2  # flags of one of its waiters: 32 bits, across processes
 CLOCK_MONOTONIC = 1
 EVERYBODY = 2**31 - 1
 WORD_BYTES = 8
+SEEN, ADDRESS, FLAGS = range(3)
+"""A waiter of :func:`futex_wait_any`: the low half of the word as it was seen, where it is, and flags."""
+UNABLE_NS = 100_000  # sleep of a system that cannot wait at several bells
 
 _syscall: Any = types.ExternalFunction(
     "syscall",
@@ -122,3 +131,36 @@ def futex_wait(words: Any, place: int, seen: int, timeout_ns: int, scratch: Any)
 def futex_wake(words: Any, place: int) -> None:
     """Wake whoever sleeps on ``words[place]``."""
     _syscall(FUTEX_CALL, words.ctypes.data + place * WORD_BYTES, FUTEX_WAKE, EVERYBODY, 0, 0, 0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def futex_wait_any(bells: Any, timeout_ns: int, scratch: Any) -> None:
+    """Sleep until woken at any of the bells, int64 (n, 3), at most ``timeout_ns``, unless one is no longer as seen.
+
+    Where the system cannot do that, which the first bell's flags of 0 say (:func:`bells_at`), sleep at the first alone,
+    and briefly.
+    """
+    if bells[0, FLAGS] == 0:
+        scratch[0], scratch[1] = 0, UNABLE_NS
+        _syscall(FUTEX_CALL, bells[0, ADDRESS], FUTEX_WAIT, bells[0, SEEN], scratch.ctypes.data, 0, 0)
+        return
+    until_ns = now_ns(scratch) + timeout_ns  # this call's time is a reading of the clock
+    scratch[0], scratch[1] = until_ns // 1_000_000_000, until_ns % 1_000_000_000
+    _syscall(FUTEX_WAITV_CALL, bells.ctypes.data, bells.shape[0], 0, scratch.ctypes.data, CLOCK_MONOTONIC, 0)
+
+
+def bells_at(*places: tuple[np.ndarray, int]) -> np.ndarray:
+    """What :func:`futex_wait_any` is given, int64 (n, 3), for bells that are (words, place); keep the words alive."""
+    flags = FUTEX_32_SHARED if _can_wait_at_many() else 0
+    return np.array([[0, words.ctypes.data + place * WORD_BYTES, flags] for words, place in places], np.int64)
+
+
+@cache
+def _can_wait_at_many() -> bool:
+    """Whether the kernel, and whatever filters its calls, knows ``futex_waitv``: asked with a word that has changed."""
+    waiter = np.zeros((1, 3), np.int64)
+    word = np.zeros(1, np.int64)
+    waiter[0] = 1, word.ctypes.data, FUTEX_32_SHARED
+    library = ctypes.CDLL(None, use_errno=True)
+    library.syscall(FUTEX_WAITV_CALL, ctypes.c_void_p(waiter.ctypes.data), 1, 0, None, CLOCK_MONOTONIC)
+    return ctypes.get_errno() == errno.EAGAIN

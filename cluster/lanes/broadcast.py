@@ -10,6 +10,7 @@ import os
 import secrets
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from cluster.errors import DeadlineExceeded, InvalidRequest, InvalidSettings, LaneLost
 from cluster.lanes import broadcast_kernels as kernels
+from cluster.lanes.atomics import SEEN, bells_at, futex_wait_any
 from cluster.lanes.calls import SLICE_NS, ring
 from cluster.lanes.lane import _nanoseconds
 from cluster.lanes.layout import MOST_SLOT_WORDS, MOST_SLOTS, PAGE, STRATEGIES
@@ -88,6 +90,7 @@ class Broadcaster:
         words[kernels.RING_FIRST] = words[kernels.RING_TAIL] = first
         words[kernels.RING_GENERATION] = self.address.generation
         words[kernels.RING_MAGIC] = kernels.MAGIC
+        self._scratch = np.zeros(2, np.int64)
         self._closed = False
 
     @property
@@ -105,6 +108,22 @@ class Broadcaster:
         LaneLost
             The broadcast has been closed.
         """
+        kernels.publish_all(self.words, self.hand, self._sound(messages))
+
+    def publish_now(self, messages: np.ndarray, place: int) -> int:
+        """Tell messages, and put the time into a word of each: UTC ns, taken as the first is written.
+
+        Raises
+        ------
+        InvalidRequest, LaneLost
+            As :meth:`publish`.
+        """
+        rows = self._sound(messages)
+        ahead_ns = time.time_ns() - time.monotonic_ns()
+        return int(kernels.publish_now(self.words, self.hand, rows, place, ahead_ns, self._scratch))
+
+    def _sound(self, messages: np.ndarray) -> np.ndarray:
+        """Messages as rows."""
         if self._closed:
             raise LaneLost("this broadcast has been closed", "Make a new one")
         sound = isinstance(messages, np.ndarray) and messages.dtype == np.int64 and messages.flags.c_contiguous
@@ -112,8 +131,7 @@ class Broadcaster:
             raise InvalidRequest(
                 f"messages that are not contiguous int64 of {self.payload_words} words", "Convert them first"
             )
-        rows = np.require(messages, requirements="W").reshape(-1, self.payload_words)
-        kernels.publish_all(self.words, self.hand, rows)
+        return np.require(messages, requirements="W").reshape(-1, self.payload_words)
 
     def close(self) -> None:
         """End the broadcast; listeners hear what is there, then find it lost."""
@@ -289,6 +307,18 @@ class Listener:
         hand[kernels.SLOTS], hand[kernels.SIZE], hand[kernels.PAYLOAD] = slots, size, payload
         hand[kernels.GENERATION], hand[kernels.STRATEGY] = generation, strategy
         return hand
+
+
+def rest(listeners: Sequence[Listener], patience_s: float) -> None:
+    """Sleep until one of the listeners may have something to hear, or for 20 ms, or for as long as is allowed."""
+    if not listeners:
+        time.sleep(min(patience_s, SLICE_NS / 1e9))
+        return
+    bells = bells_at(*((listener.words, kernels.RING_BELL) for listener in listeners))
+    for bell, listener in zip(bells, listeners, strict=True):
+        bell[SEEN] = kernels.announce_sleep(listener.words)
+    if all(kernels.nothing_new(listener.words, listener.hand) for listener in listeners):
+        futex_wait_any(bells, min(_nanoseconds(patience_s), SLICE_NS), np.zeros(2, np.int64))
 
 
 def _slot_words(payload_words: int) -> int:

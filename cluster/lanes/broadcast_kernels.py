@@ -28,10 +28,13 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from cluster.lanes.atomics import (
+    SEEN,
     WORD_BYTES,
     add,
+    bells_at,
     fence,
     futex_wait,
+    futex_wait_any,
     futex_wake,
     give_way,
     load_acquire,
@@ -177,6 +180,19 @@ def publish_all(words: np.ndarray, hand: np.ndarray, messages: np.ndarray) -> No
 
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def publish_now(
+    words: np.ndarray, hand: np.ndarray, messages: np.ndarray, place: int, ahead_ns: int, scratch: np.ndarray
+) -> int:
+    """:func:`publish_all` of messages whose word ``place`` becomes the time, so far ahead of the monotonic clock."""
+    at_ns = now_ns(scratch) + ahead_ns
+    for i in range(messages.shape[0]):
+        messages[i, place] = at_ns
+        publish(words, hand, messages[i])
+    wake(words)
+    return int(at_ns)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def take(words: np.ndarray, hand: np.ndarray, inbox: np.ndarray) -> int:
     """Copy the next message to ``inbox``, int64 of shape (at least payload,).
 
@@ -272,15 +288,28 @@ def hear(words: np.ndarray, hand: np.ndarray, inbox: np.ndarray, control: np.nda
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def sleep(words: np.ndarray, hand: np.ndarray, until_ns: int) -> None:
     """Sleep at the ring's bell, unless the message came between announcing it and looking again."""
+    seen = announce_sleep(words)
+    if nothing_new(words, hand):
+        left = until_ns - now_ns(hand[SCRATCH : SCRATCH + 2])
+        if left > 0:
+            futex_wait(words, RING_BELL, seen, min(left, LONGEST_SLEEP_NS), hand[SCRATCH : SCRATCH + 2])
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def announce_sleep(words: np.ndarray) -> int:
+    """Say that a reader is about to sleep; the low half of the bell as it was before. Look again before sleeping."""
     seen = load_acquire(words, RING_BELL)
     add(words, RING_SLEEPERS, 1)
     fence()
+    return int(seen & 0xFFFFFFFF)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def nothing_new(words: np.ndarray, hand: np.ndarray) -> bool:
+    """Whether the message that the reader wants next is not being written yet."""
     number = hand[CURSOR]
     slot = PAGE + (number & (hand[SLOTS] - 1)) * hand[SIZE]
-    if load_acquire(words, slot + SLOT_SEQUENCE) <= 2 * number:
-        left = until_ns - now_ns(hand[SCRATCH : SCRATCH + 2])
-        if left > 0:
-            futex_wait(words, RING_BELL, seen & 0xFFFFFFFF, min(left, LONGEST_SLEEP_NS), hand[SCRATCH : SCRATCH + 2])
+    return bool(load_acquire(words, slot + SLOT_SEQUENCE) <= 2 * number)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
@@ -326,6 +355,11 @@ def warm() -> None:
     message, control = np.arange(8), np.zeros(1, np.int64)
     announce(words, writer, message)
     publish_all(words, writer, np.zeros((3, 8), np.int64))
+    publish_now(words, writer, np.zeros((3, 8), np.int64), 0, 0, np.zeros(2, np.int64))
     reader[STRATEGY] = PARK
     drain(words, reader, np.zeros((4, 8), np.int64), np.zeros(4, np.int64), control, 0)
     hear(words, reader, message, control, now_ns(np.zeros(2, np.int64)) + 1_000_000)
+    bells = bells_at((words, RING_BELL))
+    bells[0, SEEN] = announce_sleep(words)
+    if nothing_new(words, reader):
+        futex_wait_any(bells, 1000, np.zeros(2, np.int64))

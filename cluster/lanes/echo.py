@@ -16,7 +16,7 @@ def echo(words: np.ndarray, numbers: np.ndarray, active: np.ndarray, own: np.nda
     while True:
         slot = next_request(words, active, own, hand)
         if slot < 0:
-            return slot
+            return int(slot)
         reply = hand[REPLY]
         for i in range(hand[COUNT]):
             numbers[reply + SLOT_HEADER + i] = numbers[slot + SLOT_HEADER + i]

@@ -117,6 +117,8 @@ class PortStatus:
     service_ns: tuple[float | None, ...]
     """At the shares of ``SHARES``."""
     lanes: tuple[LaneStatus, ...]
+    ticks: dict[str, int] | None = None
+    """Ticks taken, missed and refused, and alerts, where the same loop follows some."""
 
 
 class Port:

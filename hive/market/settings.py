@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval
 
@@ -26,3 +26,5 @@ class MarketSettings:
     """Snapshots kept in the object store; older ones are read from disk again when asked for."""
     max_symbols: Annotated[int, Ge(1)] = 5000
     """Symbols a snapshot may hold."""
+    tick_slots: Literal[1024, 4096, 16384, 65536, 262144] = 65536
+    """Ticks that the ring keeps: an agent that falls further behind misses some."""

@@ -14,6 +14,7 @@ from cluster.errors import InvalidMarketData, UnknownSnapshot
 from hive.market.settings import MarketSettings
 from hive.market.snapshot import SHORT_ID, MarketSnapshot
 from hive.messages.codec import decode, encode
+from hive.messages.ticks import WatchedBook
 
 MIN_PREFIX = 6  # characters of an id that may stand for the whole
 
@@ -107,6 +108,32 @@ class SnapshotStore:
         if not self._path(identity).exists():
             raise _unknown(identity)
         _write(self._directory / "current", f"{identity}\n".encode())
+
+    def watch(self, book: WatchedBook | None) -> None:
+        """Keep the book that is watched; None keeps none."""
+        if book is None:
+            (self._directory / "watched").unlink(missing_ok=True)
+        else:
+            _write(self._directory / "watched", encode(book))
+
+    def watched(self) -> WatchedBook | None:
+        """The book that is watched, if there is one.
+
+        Raises
+        ------
+        InvalidMarketData
+            The file does not hold one.
+        """
+        path = self._directory / "watched"
+        try:
+            book = decode(path.read_bytes())
+            if not isinstance(book, WatchedBook):
+                raise TypeError(type(book).__name__)
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            raise InvalidMarketData(f"{path} holds no watched book", "Remove it and watch the book anew") from error
+        return book
 
     def _path(self, identity: str) -> Path:
         return self._directory / f"{identity}.snapshot"

@@ -22,6 +22,7 @@ class AlertKind(StrEnum):
     LIMIT_BREACH = "limit_breach"
     LIQUIDITY_STRESS = "liquidity_stress"
     CORRELATION_REGIME_CHANGE = "correlation_regime_change"
+    STALE_DATA = "stale_data"
 
 
 @message

@@ -71,6 +71,8 @@ class AgentReport:
     """NUMA node that new memory is asked from, read back; None where the kernel decides."""
     seat_notes: tuple[str, ...] = ()
     """What must be known of where it runs: rights that are missing, a machine of one node."""
+    ticks: int | None = None
+    """Ticks taken of the book that it watches; None where it watches none."""
 
 
 @message

@@ -114,6 +114,24 @@ def gate(
 
 
 @app.command()
+def ticks(
+    context: typer.Context,
+    rounds: Annotated[int, typer.Option(min=20, help="Alerts of every kind.")] = 500,
+    as_json: Json = False,
+) -> None:
+    """Time a tick in every room's loop, an alert through real agents, and questions while ticks flow."""
+    from swarm.bench import ticks as bench
+
+    here: Context = context.obj
+    _run(
+        here,
+        "ticks",
+        lambda progress: bench.run(rounds=rounds, settings=here.settings, progress=progress),
+        as_json=as_json,
+    )
+
+
+@app.command()
 def discrete(context: typer.Context, as_json: Json = False) -> None:
     """Time annealing and its simulated quantum kin beside enumeration, tabu search and a quadratic program."""
     from swarm.bench import discrete as bench

@@ -74,6 +74,7 @@ def agents(swarm: SwarmHealth, performance: Sequence[RolePerformance]) -> Table:
         "ok",
         "late",
         "failed",
+        "ticks",
         "p50 ms",
         "p99 ms",
         "hub ms",
@@ -89,6 +90,7 @@ def agents(swarm: SwarmHealth, performance: Sequence[RolePerformance]) -> Table:
             _seat(report),
             f"{report.resident_mib:.0f}" if report else "",
             *((str(line.calls), str(line.ok), str(line.late), str(line.failed)) if line else ("", "", "", "")),
+            "" if report is None or report.ticks is None else f"{report.ticks}",
             _milliseconds(report.compute_p50_ms if report else None),
             _milliseconds(report.compute_p99_ms if report else None),
             _milliseconds(line.latency_ms if line and line.ok else None),
@@ -104,7 +106,20 @@ def lanes(
     ``before`` holds what each agent had served ``span_s`` ago, for the rates.
     """
     table = _table(
-        "agent", "wait", "cores", "served", "a second", "p50 us", "p99 us", "p99.9 us", "queue", "late", "refused"
+        "agent",
+        "wait",
+        "cores",
+        "served",
+        "a second",
+        "p50 us",
+        "p99 us",
+        "p99.9 us",
+        "queue",
+        "late",
+        "refused",
+        "ticks",
+        "missed",
+        "alerts",
     )
     for agent in swarm.agents:
         port = ports.get(agent.agent_id)
@@ -125,6 +140,11 @@ def lanes(
             str(sum(max(0, lane.waiting) for lane in port.lanes)),
             str(port.counters["late"]),
             str(port.counters["refused"] + port.counters["failed"]),
+            *(
+                ("", "", "")
+                if port.ticks is None
+                else (str(port.ticks[name]) for name in ("ticks", "missed", "alerts"))
+            ),
         )
         for lane in port.lanes:
             table.add_row(
@@ -247,7 +267,17 @@ def settings(rows: Sequence[Setting]) -> Table:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        numeric = column.endswith("ms") or column in ("pid", "MiB", "calls", "ok", "late", "failed", "days", "restarts")
+        numeric = column.endswith("ms") or column in (
+            "pid",
+            "MiB",
+            "calls",
+            "ok",
+            "late",
+            "failed",
+            "ticks",
+            "days",
+            "restarts",
+        )
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     return table
 

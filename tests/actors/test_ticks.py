@@ -12,19 +12,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors.fast import FastService
+from actors.lanes import LaneHost
 from actors.market.market_data import ticks as stream
 from actors.market.market_data.ticks import CHUNK_TICKS, TickWriter, burst, crossings_plain, prices_of, replay, ticks_of
 from actors.risk.correlation.kernels import DOWN, UP, ewma_monitor
 from actors.risk.correlation.tick_kernels import BEGUN, STEPS, CorrelationFollower, moves_plain
 from actors.risk.liquidity import kernels as liquidity
 from actors.risk.liquidity.tick_kernels import LiquidityFollower
+from actors.risk.value_at_risk import fast_kernels, tick_kernels
+from actors.risk.value_at_risk.limits import WATCHED_POSITIONS, check_limits
 from actors.risk.value_at_risk.resident import Monitor
+from actors.risk.value_at_risk.settings import ValueAtRiskSettings
 from actors.risk.value_at_risk.tick_kernels import LimitFollower, figure, figures_plain
 from cluster.errors import InvalidMarketData, InvalidRequest
+from cluster.lanes import atomics
 from cluster.lanes.broadcast import Broadcaster, Listener
 from cluster.lanes.broadcast_kernels import BAD, NONE, WANTED
+from cluster.lanes.lane import Lane
 from cluster.lanes.layout import PAGE
+from cluster.lanes.settings import LaneSettings
 from hive import alerts
+from hive.figures import shown
+from hive.messages.calculation import Role
+from hive.messages.fast import Caller, FastFacts
+from tests.actors.conftest import make_book
 
 RELEASE = 0.95
 SEEDS = st.integers(0, 2**32)
@@ -99,6 +111,8 @@ def test_limits_follow_as_recomputed_tick_by_tick(seed, n, count):
         peak = max(peak, units @ held + cash)
         expected.append(figures_plain(units, held, cash, peak, covariance, squared))
     limits = spread_limits(rng, np.array(expected))
+    if n < WATCHED_POSITIONS:
+        limits[3] = np.inf
     with Floor() as floor:
         named = dict(zip(Monitor.NAMES, limits.tolist(), strict=True))
         monitor = Monitor(covariance, units, prices, cash=cash, limits=named)
@@ -423,3 +437,137 @@ def test_a_writer_keeps_the_time_of_its_source(speed):
         with pytest.raises(InvalidRequest):
             writer.write([], speed=wrong)
     writer.close()
+
+
+def test_a_state_made_anew_goes_on_with_the_first_tick_that_is_not_in_its_prices():
+    with Floor() as floor:
+        follower = lonely(floor, drawdown=0.10)
+        floor.tell(follower, np.concatenate([one(0, price, 0) for price in (101.0, 102.0, 103.0)]))
+        follower.stand_at(np.array([101.0]), 1)  # as somebody saw it before the last two: they are taken again
+        drain(follower)
+        assert follower.monitor.book[0] == 103.0
+        assert follower.counts == {"ticks": 3, "missed": 0, "refused": 0, "alerts": 0}
+        floor.writer.broadcast.publish(np.concatenate([one(0, price, 0) for price in (104.0, 105.0, 106.0)]))
+        follower.stand_at(np.array([105.0]), 5)  # two that nobody judged one by one are missed
+        drain(follower)
+        assert follower.monitor.book[0] == 106.0
+        assert follower.counts == {"ticks": 4, "missed": 2, "refused": 0, "alerts": 0}
+        assert not follower.incomplete
+        follower.stand_at(np.array([math.nan]), 6)
+        assert follower.monitor.book[0] == 106.0
+
+
+def test_a_state_made_anew_beyond_a_limit_says_so_once():
+    with Floor() as floor:
+        follower = lonely(floor, drawdown=0.10)
+        for price in (80.0, 81.0, 99.0, 85.0):
+            follower.stand_at(np.array([price]), 0)
+        assert [limit for _, limit in floor.heard()] == [1, 1]
+        floor.tell(follower, one(0, 84.0, 1))
+        assert follower.counts["alerts"] == 2
+
+
+def test_a_book_of_few_positions_is_judged_as_by_a_calculation():
+    for n in (1, 2, 3, 4, 5):
+        units, prices = np.ones(n), np.full(n, 10.0)
+        units[0] = 20.0
+        weights = units / units.sum()
+        held = make_book({f"S{i}": w for i, w in enumerate(weights)}, value=10.0 * units.sum())
+        _, breaches = check_limits(held, np.zeros(50), ValueAtRiskSettings())
+        monitor = Monitor(np.zeros((n, n)), units, prices, limits={"concentration": 0.3})
+        beyond = monitor.beyond(monitor.tick(0, 10.0))
+        assert beyond == tuple(breach.limit_name for breach in breaches)
+        assert bool(beyond) == (n >= WATCHED_POSITIONS)
+
+
+class Room:
+    """Lanes of the value-at-risk room, whose loop follows ticks beside them."""
+
+    def __init__(self, follower, strategy):
+        rng = np.random.default_rng(0)
+        state = (
+            np.vstack([np.eye(2) * 1e-4, np.zeros(2)]),
+            np.ascontiguousarray(rng.normal(0, 0.01, (2, 50))),
+            np.array([[0.95, 1.6448536269514722, 2.0627128075074257, math.nan]]),
+            np.empty((2, 50)),
+            np.empty(50, np.int64),
+        )
+        service = FastService(fast_kernels.answer, fast_kernels.serve, state, {}, largest=6)
+        facts = FastFacts("0" * 64, 0, ("A", "B"), {})
+        tick_kernels.warm()  # no errand waits while the loop is compiled
+        self.host = LaneHost(LaneSettings(wait=strategy), service, facts, own_core=False)
+        self.host.follow(follower)
+        self.lane = Lane(self.host.open(Caller.here("park")), "park")
+        self.port = self.host.port
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.lane.close()
+        self.host.close()
+
+
+def reached(condition, seconds=20.0):
+    give_up = time.monotonic() + seconds
+    while not condition() and time.monotonic() < give_up:
+        time.sleep(0.001)
+    return condition()
+
+
+@pytest.mark.parametrize("bells", [True, False], ids=["both bells", "a kernel that waits at one"])
+@pytest.mark.parametrize("strategy", ["spin", "yield", "park"])
+def test_one_loop_answers_lanes_and_takes_ticks(monkeypatch, strategy, bells):
+    if not bells:
+        monkeypatch.setattr(atomics, "_can_wait_at_many", lambda: False)
+    question = np.array([0.95, 0.5, 0.5])
+    with Floor(slots=1 << 14) as floor:
+        follower = lonely(floor, drawdown=0.10)
+        with Room(follower, strategy) as room:
+            expected = room.lane.ask(1, question, patience_s=60.0).copy()
+            assert reached(lambda: strategy != "park" or room.port.status().counters["parked"] > 0)
+            floor.writer.publish(one(0, 99.0, 5))
+            assert reached(lambda: follower.counts["ticks"] == 1)
+            figures, counts = shown(Role.VALUE_AT_RISK, page_of(follower))
+            assert (figures["value"], counts.ticks, counts.last_ns) == (99.0, 1, 5)
+            source = burst(np.array([99.0]), np.array([1e-9]), rate=1e6, count=6000, seed=0)
+            writing = threading.Thread(target=lambda: floor.writer.write(source, speed=1.0))
+            writing.start()
+            asked = 0
+            while writing.is_alive() or asked < 100:
+                assert room.lane.ask(1, question, patience_s=10.0).tolist() == expected.tolist()
+                asked += 1
+            writing.join()
+            assert reached(lambda: follower.counts["ticks"] + follower.counts["missed"] == 6001)
+            assert reached(lambda: room.port.status().counters["served"] == asked + 1)
+            floor.writer.publish(one(0, 50.0, 6))
+            assert len(floor.ear.wait(10.0).messages) == 1
+            assert room.host.status().ticks == follower.counts
+        follower.close()
+
+
+def test_a_ring_that_cannot_be_believed_leaves_the_lanes_alone():
+    with Floor(slots=8) as floor:
+        follower = lonely(floor, drawdown=0.10)
+        with Room(follower, "park") as room:
+
+            def spoil():
+                floor.writer.publish(one(0, 99.0, 0))
+                floor.ticks.words[PAGE + 3] += 1
+
+            room.host.do(spoil)
+            assert reached(lambda: follower.lost)
+            assert len(room.lane.ask(1, np.array([0.95, 0.5, 0.5]), patience_s=30.0)) == 6
+            with TickWriter(slots=8).broadcast as other:
+                listener = Listener(other.address)
+                room.host.do(lambda: follower.change_over(listener))
+                other.publish(one(0, 98.0, 0))
+                assert reached(lambda: follower.counts["ticks"] == 1)
+            assert follower.monitor.book[0] == 98.0
+            room.host.leave(follower)
+            assert room.host.status().ticks is None
+        follower.close()
+
+
+def page_of(follower):
+    return follower.page.read().view(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 
@@ -10,7 +11,7 @@ import pytest
 
 from cluster.errors import DeadlineExceeded, LaneLost
 from hive import alerts
-from hive.alerts import ALERT_WORDS, KINDS, LIMITS, NOWHERE, Subscription, board, raised
+from hive.alerts import ALERT_WORDS, KINDS, LIMITS, MOST_KEYS, NOWHERE, Repeats, Subscription, board, raised
 from hive.messages.alert import AlertKind, Priority
 from hive.messages.codec import decode, encode
 
@@ -47,6 +48,7 @@ def test_keys_tell_alerts_apart_and_priorities_are_as_required():
         AlertKind.LIMIT_BREACH: Priority.CRITICAL,
         AlertKind.LIQUIDITY_STRESS: Priority.CRITICAL,
         AlertKind.CORRELATION_REGIME_CHANGE: Priority.MEDIUM,
+        AlertKind.STALE_DATA: Priority.CRITICAL,
     }
     assert found[0].message == "VaR of desk is 3.00% of its value, beyond its limit of 2.00%"
 
@@ -56,7 +58,7 @@ def test_an_alert_of_nobody_and_one_on_an_incomplete_state_say_so():
     assert (found.symbol, found.incomplete) == (None, True)
 
 
-@pytest.mark.parametrize("wrong", [{"kind": 3}, {"kind": -1}, {"limit": 4}, {"limit": -1}, {"place": 2}, {"place": -2}])
+@pytest.mark.parametrize("wrong", [{"kind": 4}, {"kind": -1}, {"limit": 4}, {"limit": -1}, {"place": 2}, {"place": -2}])
 def test_codes_of_another_layout_are_refused(wrong):
     with pytest.raises(LaneLost):
         raised(record(**wrong), subject="desk", symbols=SYMBOLS)
@@ -123,3 +125,28 @@ def test_a_closed_board_is_lost_after_its_last_alert():
                 heard.append(found.raised_ns)
         assert heard == [1]
     assert record().size == ALERT_WORDS
+
+
+def test_the_same_alert_is_let_through_once_a_minute_of_its_own_time():
+    repeats = Repeats()
+
+    def told(seconds, limit=0):
+        words = record(limit=limit, tick_ns=int(seconds * 1e9))
+        return repeats.new(raised(words, subject="desk", symbols=SYMBOLS).alert)
+
+    assert [told(0), told(59.9), told(60), told(60, limit=1), told(61), told(120)] == [
+        *(True, False, True, True),
+        *(False, True),
+    ]
+    assert repeats.withheld == 2
+    assert told(-1e6)  # time ran backwards: another replay
+
+
+def test_what_is_remembered_of_alerts_is_bounded():
+    repeats = Repeats()
+    alert = raised(record(), subject="desk", symbols=SYMBOLS).alert
+    keys = [dataclasses.replace(alert, dedup_key=f"k{number}") for number in range(MOST_KEYS + 1)]
+    assert all(repeats.new(one) for one in keys)
+    assert not repeats.new(keys[-1])
+    assert repeats.new(keys[0])  # forgotten: the oldest of too many
+    assert len(repeats._last_ns) == MOST_KEYS

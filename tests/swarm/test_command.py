@@ -278,6 +278,25 @@ def test_client_of_another_process_finds_the_swarm_by_its_home(home: Path) -> No
     assert 0.01 < float(done.stdout) < 0.1, done.stderr
 
 
+def test_a_book_is_watched_and_ticks_come_and_go_by_commands(home: Path) -> None:
+    book = str(MANDATED.with_name("long_only.toml"))
+    assert swarm(home, "watch", "--portfolio", book, "--limit", "luck=1", "--seconds", "0").returncode == 2
+    begun = swarm(home, "watch", "--portfolio", book, "--limit", "drawdown=0.01", "--seconds", "0", "--json")
+    assert begun.returncode == 0, begun.stderr
+    counts = json.loads(begun.stdout.splitlines()[-1])["figures"]["counts"]
+    assert {name: count["ticks"] for name, count in counts.items()} == dict.fromkeys(counts, 0)
+    asked = ("--from", "2022-01-03", "--to", "2022-12-28", "--speed", "0")
+    assert answer(home, "ticks", "replay", *asked)["source"] == "replay"
+    done = swarm(home, "watch", "--seconds", "1", "--interval", "0.5", "--json")
+    assert done.returncode == 0, done.stderr
+    figures = [line["figures"] for line in map(json.loads, done.stdout.splitlines()) if "figures" in line]
+    assert figures[-1]["counts"]["value_at_risk"]["ticks"] == 249 * 20
+    shown = swarm(home, "watch", "--seconds", "0")
+    assert shown.returncode == 0 and "drawdown" in shown.stdout and "2022-12-28 21:00" in shown.stdout
+    assert answer(home, "ticks", "stop", "--forget")["written"] == 249 * 20
+    assert swarm(home, "watch", "--end").returncode == 0
+
+
 def test_second_up_is_refused_and_the_first_goes_on(home: Path) -> None:
     before = session.session_path(home).read_bytes()
     done = swarm(home, "up")

@@ -1,6 +1,9 @@
-"""The market data agent: the one writer of snapshots. It keeps them on disk, shares them, and names the current one.
+"""The market data agent: the one writer of snapshots and of ticks.
 
-Its state is the store on disk: after a restart it opens the store again and shares anew whatever it is asked for.
+It keeps the snapshots, and the book that is watched, on disk; it shares them, and names the current one.
+
+Its state is the store on disk: after a restart it opens the store again and shares anew whatever it is asked for. Ticks
+are not kept: they begin anew when somebody starts a source.
 """
 
 from __future__ import annotations
@@ -8,10 +11,13 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from actors.agent import Agent, Identity
+from actors.market.market_data.feed import TickFeed
 from actors.settings import ShellSettings
 from cluster import runtime
 from cluster.errors import InvalidMarketData, SwarmError, SwarmUnavailable
@@ -20,6 +26,7 @@ from hive.market.snapshot import MarketSnapshot, SnapshotHeader
 from hive.market.sources import bundled
 from hive.market.store import SnapshotStore
 from hive.messages.calculation import Role
+from hive.messages.ticks import TickRequest, TickStatus, TickStream, WatchedBook
 
 ANNOUNCE_TIMEOUT_S = 5.0
 
@@ -37,6 +44,7 @@ class MarketDataAgent(Agent):
         self._shared: OrderedDict[str, Any] = OrderedDict()
         self._owner = threading.RLock()
         self._current = ""
+        self._feed: TickFeed | None = None
         super().__init__(identity, shell)
 
     def initialise(self) -> None:
@@ -101,11 +109,76 @@ class MarketDataAgent(Agent):
             store = self._opened()
             return self._current, tuple(self._header_of(identity) for identity in store.ids())
 
+    @runtime.answered_in("control")
+    def tick_stream(self) -> TickStream:
+        """The ring that carries ticks, opened when first asked for, and where the market stands."""
+        return self._ticking().stream()
+
+    @runtime.answered_in("control")
+    def start_ticks(self, request: TickRequest) -> TickStatus:
+        """Start a source of ticks on the current snapshot.
+
+        Raises
+        ------
+        InvalidRequest, InvalidMarketData, UnknownSnapshot
+            As :meth:`.feed.TickFeed.start` says.
+        """
+        with self._owner:
+            return self._ticking().start(request, self._load(self._current))
+
+    @runtime.answered_in("control")
+    def push_ticks(self, symbols: Sequence[str], prices: Sequence[float], at_ns: int | None) -> TickStatus:
+        """Tell prices that a client has."""
+        return self._ticking().push(symbols, prices, at_ns)
+
+    @runtime.answered_in("control")
+    def stop_ticks(self, forget: bool) -> TickStatus:
+        """End the source that is running."""
+        return self.ticks() if self._feed is None else self._feed.stop(forget=forget)
+
+    @runtime.answered_in("health")
+    def ticks(self) -> TickStatus:
+        """What the ticks are doing."""
+        feed = self._feed
+        return TickStatus(running=False, source=None, written=0, last_ns=None) if feed is None else feed.status()
+
+    @runtime.answered_in("control")
+    def watch(self, book: WatchedBook | None) -> None:
+        """Remember the book that agents watch, instead of another; None watches none. Durable before it returns."""
+        with self._owner:
+            known = self._opened().watched()
+            if book is None or known is None or known.watch_id != book.watch_id:  # a peak reached since stays
+                self._opened().watch(book)
+
+    @runtime.answered_in("control")
+    def watched(self) -> WatchedBook | None:
+        """The book that agents watch, if there is one."""
+        with self._owner:
+            return self._opened().watched()
+
+    @runtime.answered_in("control")
+    def keep_peak(self, watch_id: str, peak_value: float) -> None:
+        """Remember how high the watched book has stood, so that its drawdown outlives who watches it."""
+        with self._owner:
+            book = self._opened().watched()
+            if book is not None and book.watch_id == watch_id and peak_value > book.peak_value:
+                self._opened().watch(replace(book, peak_value=peak_value))
+
+    def _ticking(self) -> TickFeed:
+        with self._owner:
+            if self._feed is None:
+                self._opened()
+                self._feed = TickFeed(self._load(self._current), self._settings.tick_slots)
+            return self._feed
+
     def _make_current(self, identity: str) -> SnapshotHeader:
         with self._owner:
             self._opened().use(identity)
             self._current = identity
             header = self._header_of(identity)
+            if self._feed is not None and self._feed.symbols != header.symbols:
+                self._feed.close()  # its ticks name symbols by places that mean others now
+                self._feed = None
         # Outside the lock: the hub may at this moment be waiting for a header itself.
         with contextlib.suppress(SwarmError, runtime.ActorUnreachable):
             self.ask(Role.HUB, lambda hub: hub.announce.remote(header), ANNOUNCE_TIMEOUT_S)

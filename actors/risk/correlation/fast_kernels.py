@@ -1,3 +1,4 @@
+# mypy: disable-error-code="call-overload, untyped-decorator"
 """What the correlation agent answers in microseconds: the resident correlation, its watch, and a book under it."""
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ MEAN_CORRELATION, RISEN, FALLEN, VOLATILITY, DIVERSIFICATION = range(5)
 """Places of the answer: mean pair correlation, the two change statistics, daily volatility, diversification ratio."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
 def answer(
     operation: int, question: np.ndarray, reply: np.ndarray, matrix: np.ndarray, state: np.ndarray
 ) -> tuple[int, int]:
@@ -46,7 +47,7 @@ def answer(
     return OK, 5
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
 def serve(
     words: np.ndarray,
     numbers: np.ndarray,

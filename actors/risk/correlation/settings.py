@@ -46,3 +46,6 @@ class CorrelationSettings:
     """Newest days that copulas rest on."""
     copula_pairs: Annotated[int, Ge(1)] = 6
     """Pairs of strongest correlation that get copulas of their own."""
+    tick_period_s: Annotated[int, Ge(1)] = 86_400
+    """Seconds of the ticks' time that one observation of the market data spans, a day: the change statistic, which is
+    calibrated on those, takes one step at the end of each."""

@@ -3,32 +3,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
-from actors.market.market_data.ticks import (
-    ALERTS,
-    AT_NS,
-    CROSSED,
-    INBOX,
-    INCOMPLETE,
-    LAST_NS,
-    MARKS,
-    MISSED,
-    PRICE,
-    REFUSED,
-    RELEASE,
-    SYMBOL,
-    TICKS,
-    Follower,
-)
-from actors.risk.correlation.kernels import DOWN, EWMA_ROWS, FASTMATH, STATES, UP, Monitor, ewma_step
+from actors.market.market_data.ticks import AT_NS, INBOX, PRICE, RELEASE, SYMBOL, Follower
+from actors.risk.correlation.fast_kernels import answer
+from actors.risk.correlation.kernels import DOWN, EWMA_ROWS, FASTMATH, MEAN, STATES, UP, Monitor, ewma_step
 from cluster.errors import InvalidMarketData, InvalidRequest
 from cluster.lanes import broadcast_kernels as ring
-from cluster.lanes.atomics import now_ns
+from cluster.lanes.atomics import bells_at, load_acquire, now_ns
 from cluster.lanes.broadcast import Broadcaster, Listener
 from cluster.lanes.broadcast_kernels import SCRATCH, TAKEN, announce, hear
+from cluster.lanes.layout import PORT_BELL, PORT_CONTROL, SLOT_CODE, SLOT_HEADER
+from cluster.lanes.page import write
+from cluster.lanes.ring import BAD, NONE
+from cluster.lanes.serving import ASTRAY, COUNT, LOOKS, REPLY, SIZE, finish, idle, look_around, rest
 from hive.alerts import BOUND, CORRELATION_CHANGE, FLAGS, KIND, LIMIT, NOWHERE, PLACE, RAISED_NS, TICK_NS, VALUE
+from hive.figures import ALERTS, CROSSED, INCOMPLETE, LAST_NS, MARKS, MISSED, REFUSED, SHEET_WORDS, TICKS
 
 LAST, BASE, MOVES = range(3)
 """Rows of the prices: the last of every symbol, those at the end of the last period, and the moves between them."""
@@ -110,6 +103,108 @@ def follow(
         prices[LAST, place] = price
 
 
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
+def show(matrix: np.ndarray, state: np.ndarray, prices: np.ndarray, holdings: np.ndarray, shown: np.ndarray) -> None:
+    """Figures in the order of :data:`hive.figures.SHOWN`; ``holdings`` are units of every symbol, then cash."""
+    n = prices.shape[1]
+    variance, value = 0.0, holdings[n]
+    for i in range(n):
+        exposure = holdings[i] * prices[LAST, i]
+        if exposure == 0.0:
+            continue
+        value += exposure
+        row = 0.0
+        for j in range(i + 1, n):
+            row += matrix[i, j] * holdings[j] * prices[LAST, j]
+        variance += exposure * (matrix[i, i] * exposure + 2.0 * row)
+    shown[MARKS] = np.sqrt(max(0.0, variance)) / value if value > 0.0 else np.inf
+    shown[MARKS + 1], shown[MARKS + 2], shown[MARKS + 3] = state[MEAN], state[UP], state[DOWN]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
+def serve(
+    words: np.ndarray,
+    numbers: np.ndarray,
+    active: np.ndarray,
+    own: np.ndarray,
+    hand: np.ndarray,
+    covariance: np.ndarray,
+    watched: np.ndarray,
+    stream: np.ndarray,
+    reader: np.ndarray,
+    inbox: np.ndarray,
+    ticks: np.ndarray,
+    matrix: np.ndarray,
+    rows: np.ndarray,
+    reference: np.ndarray,
+    state: np.ndarray,
+    prices: np.ndarray,
+    clock: np.ndarray,
+    threshold: float,
+    release: float,
+    marks: np.ndarray,
+    board: np.ndarray,
+    desk: np.ndarray,
+    outbox: np.ndarray,
+    figures: np.ndarray,
+    holdings: np.ndarray,
+    page: np.ndarray,
+    sheet: np.ndarray,
+    shown: np.ndarray,
+    bells: np.ndarray,
+) -> int:
+    """Answer lanes and take ticks in turn, neither waiting for the other, until the thread is wanted.
+
+    Arguments are those of :func:`.fast_kernels.serve`, then those of :func:`follow`, then a page for the figures with
+    its body, and the bells to sleep at.
+    """
+    control = words[PORT_CONTROL : PORT_CONTROL + 1]
+    hand[LOOKS] = 0
+    while True:
+        if load_acquire(words, PORT_CONTROL) != 0:
+            return NONE
+        slot = look_around(words, active, own, hand)
+        if slot == BAD:
+            return BAD
+        if slot != NONE:
+            question = numbers[slot + SLOT_HEADER : slot + SLOT_HEADER + hand[COUNT]]
+            reply = numbers[hand[REPLY] + SLOT_HEADER : hand[REPLY] + hand[SIZE]]
+            code, count = answer(words[slot + SLOT_CODE], question, reply, covariance, watched)
+            finish(words, own, hand, code, count)
+        begun = reader[ring.CURSOR]
+        reason = follow(
+            stream,
+            reader,
+            inbox,
+            ticks,
+            control,
+            matrix,
+            rows,
+            reference,
+            state,
+            prices,
+            clock,
+            threshold,
+            release,
+            marks,
+            board,
+            desk,
+            outbox,
+            figures,
+            0,
+        )
+        if reason == BAD:
+            return ASTRAY
+        if reader[ring.CURSOR] != begun:
+            hand[LOOKS] = 0
+            show(matrix, state, prices, holdings, shown)
+            for i in range(MARKS):
+                sheet[i] = marks[i]
+            write(page, 0, sheet)
+        elif slot == NONE:
+            rest(words, active, own, hand, stream, reader, bells)
+
+
 def moves_plain(prices: np.ndarray, ticks: list[tuple[int, float, int]], period_ns: int) -> list[np.ndarray]:
     """Moves of every period that has ended, each of shape (n,), from ticks of (place, price, ns) in their order."""
     last, base, end_ns, found = prices.copy(), prices.copy(), None, []
@@ -135,6 +230,10 @@ class CorrelationFollower(Follower):
         Of every symbol where the monitor stands.
     period_ns : int
         Length of a period.
+    units : ndarray of shape (n,), optional
+        Of every symbol, with multiplier: the book whose volatility is shown.
+    cash : float
+        Money beside them.
 
     Raises
     ------
@@ -144,6 +243,8 @@ class CorrelationFollower(Follower):
         The monitor is not by EWMA, or the period is not from 1 ns to 2**60 ns.
     """
 
+    kind = CORRELATION_CHANGE
+
     def __init__(
         self,
         monitor: Monitor,
@@ -152,15 +253,25 @@ class CorrelationFollower(Follower):
         board: Broadcaster,
         *,
         period_ns: int,
+        units: np.ndarray | None = None,
+        cash: float = 0.0,
         release: float = RELEASE,
     ) -> None:
         if monitor.kernel is not ewma_step or not 0 < period_ns <= 2**60:
             raise InvalidRequest(f"no EWMA monitor, or a period of {period_ns} ns", "Give one of `ewma_monitor`")
         self.monitor = monitor
         self.prices, self.clock = np.ones((3, len(monitor.matrix))), np.array([period_ns, 0, 0, 0])
-        state = (monitor.matrix, monitor.rows, monitor.reference, monitor.state)
-        super().__init__(follow, (*state, self.prices, self.clock, monitor.threshold, release), ticks, board)
+        state: tuple[Any, ...] = (monitor.matrix, monitor.rows, monitor.reference, monitor.state)
+        self._holdings = np.append(np.zeros(len(prices)) if units is None else units, cash)
+        state = (*state, self.prices, self.clock, monitor.threshold, release)
+        super().__init__(follow, serve, state, (self._holdings,), ticks, board, release)
         self.prices[:2] = self._believed(prices)
+
+    @property
+    def held(self) -> np.ndarray:
+        """Prices that the state stands at, shape (n,)."""
+        held: np.ndarray = self.prices[LAST]
+        return held
 
     def refresh(self, prices: np.ndarray) -> None:
         """Take these last prices, shape (n,), for those of this period; the state is whole then.
@@ -178,26 +289,25 @@ class CorrelationFollower(Follower):
             raise InvalidMarketData("prices do not fit, or cannot be", "Give a positive one for every symbol")
         return prices
 
+    def _measured(self) -> list[tuple[float, float]]:
+        return [(float(self.monitor.state[place]), self.monitor.threshold) for place in (UP, DOWN)]
+
+    def _figure(self, shown: np.ndarray) -> None:
+        show(self.monitor.matrix, self.monitor.state, self.prices, self._holdings, shown)
+
 
 def warm() -> None:
     """Compile every kernel for the types it is called with."""
     words, reader, writer = ring.silent()
     inbox, outbox = np.zeros(INBOX, np.int64), np.zeros(8, np.int64)
+    stream = words, reader, inbox, inbox.view(np.float64)
     reference = np.array([[0.2, 0.6, np.inf], [-1.0, 0.0, 1.0]])
     state = np.ones((2, 2)), np.ones((EWMA_ROWS, 2)), reference, np.ones(STATES), np.ones((3, 2)), np.ones(4, np.int64)
-    follow(
-        words,
-        reader,
-        inbox,
-        inbox.view(np.float64),
-        np.zeros(1, np.int64),
-        *state,
-        1.0,
-        RELEASE,
-        np.zeros(MARKS, np.int64),
-        words,
-        writer,
-        outbox,
-        outbox.view(np.float64),
-        0,
-    )
+    rest_of_it = (*state, 1.0, RELEASE, np.zeros(MARKS, np.int64), words, writer, outbox, outbox.view(np.float64))
+    follow(*stream, np.zeros(1, np.int64), *rest_of_it, 0)
+    lanes = idle()
+    sheet = np.zeros(SHEET_WORDS, np.int64)
+    bells = bells_at((lanes[0], PORT_BELL), (words, ring.RING_BELL))
+    page = words, sheet, sheet.view(np.float64)
+    show(np.eye(2), np.zeros(STATES), np.ones((3, 2)), np.zeros(3), np.zeros(SHEET_WORDS))
+    serve(*lanes, np.eye(2), np.zeros(STATES), *stream, *rest_of_it, np.zeros(3), *page, bells)

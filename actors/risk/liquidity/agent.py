@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from actors.fast import FastService
+from actors.market.market_data.ticks import Follower
 from actors.risk.agent import Finding, RiskAgent
 from actors.risk.liquidity import impact
 from actors.risk.liquidity.state import Volatilities
+from cluster.lanes.broadcast import Broadcaster, Listener
 from hive.market.snapshot import MarketSnapshot
 from hive.messages.calculation import Parameters, Role
 from hive.messages.portfolio import Book
+from hive.messages.ticks import PlacedBook
 
 
 class LiquidityAgent(RiskAgent[Volatilities]):
@@ -26,3 +29,8 @@ class LiquidityAgent(RiskAgent[Volatilities]):
         from actors.risk.liquidity import fast
 
         return fast.service(state, self.settings)
+
+    def follower(self, state: Volatilities, placed: PlacedBook, ticks: Listener, board: Broadcaster) -> Follower:
+        from actors.risk.liquidity import fast
+
+        return fast.follower(state, placed, self.settings, ticks, board)

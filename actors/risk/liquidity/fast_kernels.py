@@ -1,3 +1,4 @@
+# mypy: disable-error-code="call-overload, untyped-decorator"
 """What the liquidity agent answers in microseconds: days, cost, score and stress index of a book."""
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ BOOK = 1
 VALUE = 5  # place of the book's value among the limits
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
 def answer(
     operation: int, question: np.ndarray, reply: np.ndarray, table: np.ndarray, limits: np.ndarray
 ) -> tuple[int, int]:
@@ -38,7 +39,7 @@ def answer(
     return (OK, 4) if known >= 0 else (BAD_INPUT, 0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
 def serve(
     words: np.ndarray,
     numbers: np.ndarray,

@@ -11,6 +11,8 @@ EXPOSURE, UNIT, VOLUME, VOLATILITY, SPREAD, VOLUME_RATIO, SPREAD_RATIO, DEPTH = 
 """Rows of the table, as in :class:`hive.messages.portfolio.Book`; ratios and depth NaN where not stated."""
 DAYS, COST, SCORE, INDEX = range(4)
 """Places of the answer: slowest days, cost in money, exposure-weighted score, stress index."""
+SCORE_WEIGHT, DAYS_WEIGHT, COST_WEIGHT = 0.35, 0.30, 0.20
+"""Weights of the parts of the stress index that are known of a book."""
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
@@ -55,12 +57,12 @@ def assess_book(table: np.ndarray, limits: np.ndarray, answer: np.ndarray) -> in
     answer[SCORE] = score / rated if rated > 0.0 else 0.0
     parts, weights = 0.0, 0.0
     if rated > 0.0:
-        parts += 0.35 * answer[SCORE]
-        weights += 0.35
+        parts += SCORE_WEIGHT * answer[SCORE]
+        weights += SCORE_WEIGHT
     if known > 0:
-        parts += 0.30 * min(1.0, slowest / limits[3])
-        parts += 0.20 * min(1.0, cost / limits[5] / limits[4])
-        weights += 0.50
+        parts += DAYS_WEIGHT * min(1.0, slowest / limits[3])
+        parts += COST_WEIGHT * min(1.0, cost / limits[5] / limits[4])
+        weights += DAYS_WEIGHT + COST_WEIGHT
     answer[INDEX] = parts / weights if weights > 0.0 else 0.0
     return known
 

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="call-overload, untyped-decorator"
 """What the portfolio agent answers in microseconds: risk budgets, and least variance within boxes, both kept warm."""
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ RISK_BUDGETS, MINIMUM_VARIANCE = 1, 2
 TOLERANCE, MAX_SWEEPS = 1e-8, 500
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
 def answer(
     operation: int,
     question: np.ndarray,
@@ -67,7 +68,7 @@ def answer(
     return OK, n
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
 def serve(
     words: np.ndarray,
     numbers: np.ndarray,

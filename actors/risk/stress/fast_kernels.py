@@ -1,3 +1,4 @@
+# mypy: disable-error-code="call-overload, untyped-decorator"
 """What the stress agent answers in microseconds: the named windows, market moves and simulated scenarios."""
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from cluster.lanes.serving import COUNT, REPLY, SIZE, finish, idle, next_request
 SCENARIOS, SIMULATED = 1, 2
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
 def window_losses(
     weights: np.ndarray, by_symbol: np.ndarray, starts: np.ndarray, daily: np.ndarray, losses: np.ndarray
 ) -> None:
@@ -35,7 +36,7 @@ def window_losses(
         losses[k] = 1.0 - value
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
 def answer(
     operation: int,
     question: np.ndarray,
@@ -83,7 +84,7 @@ def answer(
     return UNKNOWN_OPERATION, 0
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
 def serve(
     words: np.ndarray,
     numbers: np.ndarray,

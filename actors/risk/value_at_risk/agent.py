@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from actors.fast import FastService
+from actors.market.market_data.ticks import Follower
 from actors.risk.agent import Finding, RiskAgent
 from actors.risk.value_at_risk import estimators
+from cluster.lanes.broadcast import Broadcaster, Listener
 from hive.market.snapshot import MarketSnapshot
 from hive.messages.calculation import Parameters, Role
 from hive.messages.portfolio import Book
+from hive.messages.ticks import PlacedBook
 
 
 class ValueAtRiskAgent(RiskAgent[estimators.Windows]):
@@ -25,3 +28,8 @@ class ValueAtRiskAgent(RiskAgent[estimators.Windows]):
         from actors.risk.value_at_risk import fast
 
         return fast.service(state)
+
+    def follower(self, state: estimators.Windows, placed: PlacedBook, ticks: Listener, board: Broadcaster) -> Follower:
+        from actors.risk.value_at_risk import fast
+
+        return fast.follower(state, placed, self.settings, ticks, board)

@@ -1,4 +1,4 @@
-"""The resident state of the value-at-risk agent's fast answers."""
+"""The resident state of the value-at-risk agent's fast answers, and of the book whose limits it watches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from actors.fast import FastService
 from actors.risk.measures import NORMAL
 from actors.risk.value_at_risk import fast_kernels
 from actors.risk.value_at_risk.estimators import Windows
+from actors.risk.value_at_risk.limits import LIMIT_CONFIDENCE, limit_of
+from actors.risk.value_at_risk.resident import Monitor
+from actors.risk.value_at_risk.settings import ValueAtRiskSettings
+from actors.risk.value_at_risk.tick_kernels import LimitFollower
+from cluster.lanes.broadcast import Broadcaster, Listener
 from hive.messages.calculation import DEFAULT_CONFIDENCES
+from hive.messages.ticks import PlacedBook
 
 
 def service(state: Windows) -> FastService:
@@ -27,3 +33,19 @@ def service(state: Windows) -> FastService:
     )
     facts = {"confidences": DEFAULT_CONFIDENCES}
     return FastService(fast_kernels.answer, fast_kernels.serve, arrays, facts, largest=2 + 2 * n)
+
+
+def follower(
+    state: Windows, placed: PlacedBook, settings: ValueAtRiskSettings, ticks: Listener, board: Broadcaster
+) -> LimitFollower:
+    """A book whose limits are watched at every tick, under the covariance of the agent's window."""
+    monitor = Monitor(
+        np.atleast_2d(np.cov(state.returns, rowvar=False)),
+        placed.units,
+        placed.prices,
+        cash=placed.cash,
+        peak_value=placed.book.peak_value,
+        limits={name: limit_of(name, placed.book.limits, settings) for name in Monitor.NAMES},
+        confidence=LIMIT_CONFIDENCE,
+    )
+    return LimitFollower(monitor, ticks, board)

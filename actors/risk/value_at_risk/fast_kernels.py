@@ -1,3 +1,4 @@
+# mypy: disable-error-code="call-overload, untyped-decorator"
 """What the value-at-risk agent answers in microseconds: the tail of weights over the snapshot's symbols."""
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ PARAMETRIC, HISTORICAL, HISTORICAL_COMPONENTS = 1, 2, 3
 MARGIN = 0.1  # of the distance from VaR to CVaR, by which the next guess lies below the last VaR
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
 def answer(
     operation: int,
     question: np.ndarray,
@@ -58,7 +59,7 @@ def answer(
     return OK, count
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
 def serve(
     words: np.ndarray,
     numbers: np.ndarray,

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="call-overload, untyped-decorator"
 """Compiled kernels of value at risk, called on resident state (:mod:`actors.risk.value_at_risk.resident`).
 
 Positions lie in rows: a matrix of returns has shape (n_positions, n_days), so that the inner loop runs over days that
@@ -149,7 +150,7 @@ def tails_without_each(
         found[i, 0], found[i, 1] = tail_of(losses, work[1], confidence, guess)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
 def watch(
     covariance: np.ndarray,
     positions: np.ndarray,

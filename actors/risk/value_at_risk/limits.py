@@ -10,6 +10,7 @@ import numpy as np
 from actors.risk.measures import tail
 from actors.risk.value_at_risk.settings import ValueAtRiskSettings
 from hive.messages.alert import Breach, Priority
+from hive.messages.mandate import Limits
 from hive.messages.portfolio import Book
 from hive.messages.reports import LimitUse
 
@@ -41,6 +42,17 @@ def check_limits(
             else (None, f"watched from {WATCHED_POSITIONS} positions on, and {held} are held")
         ),
     }
+    uses, breaches = [], []
+    for name, (value, note) in values.items():
+        limit = limit_of(name, book.limits, settings)
+        uses.append(LimitUse(name, limit, value, None if value is None else limit - value, note))
+        if value is not None and value > limit:
+            breaches.append(_breach(book, name, value, limit))
+    return tuple(uses), tuple(breaches)
+
+
+def limit_of(name: str, own: Limits | None, settings: ValueAtRiskSettings) -> float:
+    """A limit of a book: its own where it states one, else that of the settings."""
     usual = {
         "var": settings.var_limit,
         "cvar": settings.cvar_limit,
@@ -48,14 +60,8 @@ def check_limits(
         "leverage": settings.leverage_limit,
         "concentration": settings.concentration_limit,
     }
-    uses, breaches = [], []
-    for name, (value, note) in values.items():
-        own = getattr(book.limits, name) if book.limits is not None else None
-        limit = float(own if own is not None else usual[name])
-        uses.append(LimitUse(name, limit, value, None if value is None else limit - value, note))
-        if value is not None and value > limit:
-            breaches.append(_breach(book, name, value, limit))
-    return tuple(uses), tuple(breaches)
+    stated = getattr(own, name) if own is not None else None
+    return float(usual[name] if stated is None else stated)
 
 
 def priority_of(value: float, limit: float) -> Priority:

@@ -12,6 +12,7 @@ import numpy as np
 from actors.risk.kernels import NO_GUESS
 from actors.risk.measures import NORMAL
 from actors.risk.value_at_risk import kernels
+from actors.risk.value_at_risk.limits import WATCHED_POSITIONS
 from cluster.errors import InvalidMarketData, InvalidRequest
 
 MARGIN = 0.1  # of the distance from VaR to CVaR, by which the next guess lies below the last VaR
@@ -114,7 +115,8 @@ class Monitor:
     cash : float
         Money beside the exposures.
     limits : dict of str to float
-        ``var``, ``drawdown``, ``leverage`` and ``concentration``; one that is left out is not watched.
+        ``var``, ``drawdown``, ``leverage`` and ``concentration``; one that is left out is not watched. Concentration
+        is watched from ``WATCHED_POSITIONS`` positions on, as in :func:`.limits.check_limits` (requirements risk 10.2).
     """
 
     NAMES = ("var", "drawdown", "leverage", "concentration")
@@ -141,6 +143,8 @@ class Monitor:
         self.book[0] = float(units @ prices) + cash
         self.book[1] = max(self.book[0], peak_value if peak_value is not None else self.book[0])
         watched = [limits.get(name, math.inf) for name in self.NAMES]
+        if np.count_nonzero(units) < WATCHED_POSITIONS:
+            watched[self.NAMES.index("concentration")] = math.inf
         self.limits = np.array([NORMAL.inv_cdf(_confidence(confidence)) ** 2, *watched])
         self._which, self._answer, self._price = np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1)
         self.refresh()

@@ -6,31 +6,22 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from actors.market.market_data.ticks import (
-    ALERTS,
-    AT_NS,
-    CROSSED,
-    INBOX,
-    INCOMPLETE,
-    LAST_NS,
-    MARKS,
-    MISSED,
-    PRICE,
-    REFUSED,
-    RELEASE,
-    SYMBOL,
-    TICKS,
-    Follower,
-)
+from actors.market.market_data.ticks import AT_NS, INBOX, PRICE, RELEASE, SYMBOL, Follower
 from actors.risk.kernels import FASTMATH
+from actors.risk.value_at_risk.fast_kernels import answer
 from actors.risk.value_at_risk.kernels import watch
 from actors.risk.value_at_risk.resident import Monitor
 from cluster.errors import InvalidMarketData
 from cluster.lanes import broadcast_kernels as ring
-from cluster.lanes.atomics import now_ns
+from cluster.lanes.atomics import bells_at, load_acquire, now_ns
 from cluster.lanes.broadcast import Broadcaster, Listener
 from cluster.lanes.broadcast_kernels import SCRATCH, TAKEN, announce, hear
+from cluster.lanes.layout import PORT_BELL, PORT_CONTROL, SLOT_CODE, SLOT_HEADER
+from cluster.lanes.page import write
+from cluster.lanes.ring import BAD, NONE
+from cluster.lanes.serving import ASTRAY, COUNT, LOOKS, REPLY, SIZE, finish, idle, look_around, rest
 from hive.alerts import BOUND, FLAGS, KIND, LIMIT, LIMIT_BREACH, PLACE, RAISED_NS, TICK_NS, VALUE
+from hive.figures import ALERTS, CROSSED, INCOMPLETE, LAST_NS, MARKS, MISSED, REFUSED, SHEET_WORDS, TICKS
 
 VAR, DRAWDOWN, LEVERAGE, CONCENTRATION = range(4)
 FOUND = INBOX - 1  # word of the inbox that holds the answer of ``watch``
@@ -109,6 +100,95 @@ def follow(
         marks[CROSSED] = crossed
 
 
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
+def show(book: np.ndarray, limits: np.ndarray, shown: np.ndarray) -> None:
+    """Figures in the order of :data:`hive.figures.SHOWN`."""
+    shown[MARKS], shown[MARKS + 1] = book[0], book[7]
+    for limit in range(4):
+        shown[MARKS + 2 + limit] = figure(limit, book, limits)
+    shown[MARKS + 6], shown[MARKS + 7] = book[2], book[1]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
+def serve(
+    words: np.ndarray,
+    numbers: np.ndarray,
+    active: np.ndarray,
+    own: np.ndarray,
+    hand: np.ndarray,
+    moments: np.ndarray,
+    by_symbol: np.ndarray,
+    levels: np.ndarray,
+    work: np.ndarray,
+    rows: np.ndarray,
+    stream: np.ndarray,
+    reader: np.ndarray,
+    inbox: np.ndarray,
+    ticks: np.ndarray,
+    covariance: np.ndarray,
+    positions: np.ndarray,
+    book: np.ndarray,
+    limits: np.ndarray,
+    release: float,
+    marks: np.ndarray,
+    board: np.ndarray,
+    desk: np.ndarray,
+    outbox: np.ndarray,
+    figures: np.ndarray,
+    page: np.ndarray,
+    sheet: np.ndarray,
+    shown: np.ndarray,
+    bells: np.ndarray,
+) -> int:
+    """Answer lanes and take ticks in turn, neither waiting for the other, until the thread is wanted.
+
+    Arguments are those of :func:`.fast_kernels.serve`, then those of :func:`follow`, then a page for the figures with
+    its body, and the bells to sleep at.
+    """
+    control = words[PORT_CONTROL : PORT_CONTROL + 1]
+    hand[LOOKS] = 0
+    while True:
+        if load_acquire(words, PORT_CONTROL) != 0:
+            return NONE
+        slot = look_around(words, active, own, hand)
+        if slot == BAD:
+            return BAD
+        if slot != NONE:
+            question = numbers[slot + SLOT_HEADER : slot + SLOT_HEADER + hand[COUNT]]
+            reply = numbers[hand[REPLY] + SLOT_HEADER : hand[REPLY] + hand[SIZE]]
+            code, count = answer(words[slot + SLOT_CODE], question, reply, moments, by_symbol, levels, work, rows)
+            finish(words, own, hand, code, count)
+        begun = reader[ring.CURSOR]
+        reason = follow(
+            stream,
+            reader,
+            inbox,
+            ticks,
+            control,
+            covariance,
+            positions,
+            book,
+            limits,
+            release,
+            marks,
+            board,
+            desk,
+            outbox,
+            figures,
+            0,
+        )
+        if reason == BAD:
+            return ASTRAY
+        if reader[ring.CURSOR] != begun:
+            hand[LOOKS] = 0
+            show(book, limits, shown)
+            for i in range(MARKS):
+                sheet[i] = marks[i]
+            write(page, 0, sheet)
+        elif slot == NONE:
+            rest(words, active, own, hand, stream, reader, bells)
+
+
 def figures_plain(
     units: np.ndarray, prices: np.ndarray, cash: float, peak: float, covariance: np.ndarray, squared_quantile: float
 ) -> np.ndarray:
@@ -133,13 +213,26 @@ class LimitFollower(Follower):
         Share of a limit that its figure must come down to before it can be crossed again.
     """
 
+    kind = LIMIT_BREACH
+
     def __init__(self, monitor: Monitor, ticks: Listener, board: Broadcaster, *, release: float = RELEASE) -> None:
         self.monitor = monitor
         units, prices = monitor.positions[0], monitor.positions[1]
         self._cash = float(monitor.book[0] - units @ prices)
         self._begun = float(monitor.book[0] - monitor.book[7])
         state = (monitor.covariance, monitor.positions, monitor.book, monitor.limits, release)
-        super().__init__(follow, state, ticks, board)
+        super().__init__(follow, serve, state, (), ticks, board, release)
+
+    @property
+    def held(self) -> np.ndarray:
+        """Prices that the state stands at, shape (n,)."""
+        held: np.ndarray = self.monitor.positions[1]
+        return held
+
+    @property
+    def peak_value(self) -> float:
+        """Highest value so far."""
+        return float(self.monitor.book[1])
 
     def refresh(self, prices: np.ndarray | None = None) -> None:
         """Make the state anew from prices of shape (n,), or from those it has; it is whole then.
@@ -160,24 +253,26 @@ class LimitFollower(Follower):
         self.monitor.refresh()
         self.complete()
 
+    def _measured(self) -> list[tuple[float, float]]:
+        book, limits = self.monitor.book, self.monitor.limits
+        return [(figure(limit, book, limits), float(limits[1 + limit])) for limit in range(4)]
+
+    def _figure(self, shown: np.ndarray) -> None:
+        show(self.monitor.book, self.monitor.limits, shown)
+
 
 def warm() -> None:
     """Compile every kernel for the types it is called with."""
     words, reader, writer = ring.silent()
     inbox, outbox = np.zeros(INBOX, np.int64), np.zeros(8, np.int64)
+    stream = words, reader, inbox, inbox.view(np.float64)
     state = np.eye(2), np.ones((4, 2)), np.ones(8), np.ones(5), RELEASE, np.zeros(MARKS, np.int64)
-    control = np.zeros(1, np.int64)
-    follow(
-        words,
-        reader,
-        inbox,
-        inbox.view(np.float64),
-        control,
-        *state,
-        words,
-        writer,
-        outbox,
-        outbox.view(np.float64),
-        0,
-    )
+    rest_of_it = (*state, words, writer, outbox, outbox.view(np.float64))
+    follow(*stream, np.zeros(1, np.int64), *rest_of_it, 0)
     figure(VAR, np.ones(8), np.ones(5))
+    show(np.ones(8), np.ones(5), np.zeros(SHEET_WORDS))
+    lanes = idle()
+    fast = np.zeros((3, 2)), np.zeros((2, 40)), np.ones((1, 4)), np.empty((2, 40)), np.empty(40, np.int64)
+    sheet = np.zeros(SHEET_WORDS, np.int64)
+    bells = bells_at((lanes[0], PORT_BELL), (words, ring.RING_BELL))
+    serve(*lanes, *fast, *stream, *rest_of_it, words, sheet, sheet.view(np.float64), bells)
