@@ -211,6 +211,28 @@ def test_the_gate_follows_the_market_and_is_shown(gate: GateClient, healthy: Swa
     assert report is not None and report.cores and report.seat_notes
 
 
+def test_ticks_of_the_market_are_the_gates_prices_and_are_again_after_a_kill(
+    gate: GateClient, healthy: SwarmClient
+) -> None:
+    header = healthy.snapshot()
+    assert header.last_prices is not None
+    prices = dict(zip(header.symbols, (1.01 * header.last_prices).tolist(), strict=True))
+    before = gate.status()["ticks"]
+    healthy.push_ticks(prices)
+    assert eventually(lambda: gate.status()["ticks"] >= before + len(prices))
+    fair, high = order(price=round(prices["AAPL"], 2)), order(price=round(2 * prices["AAPL"], 2))
+    assert gate.check(fair).decision is Decision.ALLOW
+    assert gate.check(high).reason is Reason.PRICE_COLLAR
+    os.kill(agent(healthy, "gate").pid, signal.SIGKILL)
+    assert eventually(lambda: is_healthy(healthy))
+    with healthy.gate() as again:
+        told = again.status()["ticks"]
+        healthy.push_ticks({"AAPL": 1.02 * prices["AAPL"]})
+        assert eventually(lambda: again.status()["ticks"] > told)
+        assert "AAPL" not in again.describe().stale
+    healthy.stop_ticks(forget=True)
+
+
 def test_a_client_that_finds_no_gate_says_so(client: SwarmClient) -> None:
     from actors.trading.gate.reach import RayReach
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cluster.errors import InvalidSettings, LanesUnavailable, Overloaded, SwarmUnavailable
 from hive.messages.calculation import Role
-from hive.messages.fast import OPERATIONS, Caller
+from hive.messages.fast import OPERATIONS, SERVING_LANES, Caller
 from hive.reference import Distance
 from hive.routing.kernels import ELSEWHERE, MOST_ROWS
 from hive.routing.page import Route, RoutingAddress, RoutingPage
@@ -58,7 +58,7 @@ def waiting_at(client: SwarmClient, agent_id: str) -> int:
 
 def test_the_hubs_page_shows_the_roster_and_what_waits(client: SwarmClient) -> None:
     told = {route.agent_id: (route, waiting) for route, waiting in client.routes()}
-    assert set(told) == {"market_data", *(role.value for role in OPERATIONS)}
+    assert set(told) == {"market_data", *(role.value for role in SERVING_LANES)}
     for found in client.health().agents[1:]:
         route, waiting = told[found.agent_id]
         assert route.serving and route.pid == found.pid and waiting == 0

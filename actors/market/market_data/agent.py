@@ -26,7 +26,7 @@ from hive.market.snapshot import MarketSnapshot, SnapshotHeader
 from hive.market.sources import bundled
 from hive.market.store import SnapshotStore
 from hive.messages.calculation import Role
-from hive.messages.ticks import TickRequest, TickStatus, TickStream, WatchedBook
+from hive.messages.ticks import SourceKind, TickRequest, TickStatus, TickStream, WatchedBook
 
 ANNOUNCE_TIMEOUT_S = 5.0
 
@@ -124,12 +124,16 @@ class MarketDataAgent(Agent):
             As :meth:`.feed.TickFeed.start` says.
         """
         with self._owner:
+            self._tell_gate(self._ticking())
             return self._ticking().start(request, self._load(self._current))
 
     @runtime.answered_in("control")
     def push_ticks(self, symbols: Sequence[str], prices: Sequence[float], at_ns: int | None) -> TickStatus:
         """Tell prices that a client has."""
-        return self._ticking().push(symbols, prices, at_ns)
+        feed = self._ticking()
+        if feed.status().source is not SourceKind.PUSH:
+            self._tell_gate(feed)
+        return feed.push(symbols, prices, at_ns)
 
     @runtime.answered_in("control")
     def stop_ticks(self, forget: bool) -> TickStatus:
@@ -170,6 +174,11 @@ class MarketDataAgent(Agent):
                 self._opened()
                 self._feed = TickFeed(self._load(self._current), self._settings.tick_slots)
             return self._feed
+
+    def _tell_gate(self, feed: TickFeed) -> None:
+        """Say where ticks begin to flow. Nobody waits for the gate: one that is away asks when it is back."""
+        with contextlib.suppress(SwarmError, runtime.ActorUnreachable):
+            runtime.find_actor(Role.GATE, self.identity.namespace).follow_ticks.remote(feed.stream())
 
     def _make_current(self, identity: str) -> SnapshotHeader:
         with self._owner:

@@ -18,17 +18,19 @@ from actors.settings import ShellSettings
 from actors.trading.gate.history import JOURNAL
 from actors.trading.gate.settings import GateSettings
 from cluster import runtime, topology
-from cluster.errors import LanesUnavailable, SwarmError, SwarmUnavailable, UnknownSnapshot
+from cluster.errors import LaneLost, LanesUnavailable, SwarmError, SwarmUnavailable, UnknownSnapshot
 from cluster.lanes.settings import LaneSettings
 from hive.market.snapshot import MarketSnapshot
 from hive.messages.calculation import Role
 from hive.messages.fast import Caller, boot_id
 from hive.messages.gate import GateFacts, GateStatus, Instruction
 from hive.messages.health import SERVING, AgentState
+from hive.messages.ticks import TickStream
 
 if TYPE_CHECKING:
     from actors.trading.gate.book import Book
     from actors.trading.gate.gate import Gate
+    from actors.trading.gate.intake import TickIntake
     from cluster.lanes.port import LaneAddress, PortStatus
 
 FETCH_TIMEOUT_S = 30.0
@@ -61,6 +63,7 @@ class GateAgent(Agent):
         self._settings, self._book_of_accounts, self._directory = settings, book, Path(directory)
         self._strategy = ("spin" if self.seat.own else PARK) if lanes.wait == AUTO else lanes.wait
         self._gate: Gate | None = None
+        self._intake: TickIntake | None = None
         self._changing = threading.Lock()
         super().__init__(identity, shell)
 
@@ -87,6 +90,8 @@ class GateAgent(Agent):
         current = self.ask(Role.MARKET_DATA, lambda market: market.header.remote(None, None), FETCH_TIMEOUT_S)
         if current.snapshot_id != snapshot_id:  # it changed while there was no gate to be told
             self.prepare(current.snapshot_id)
+        if self.ask(Role.MARKET_DATA, lambda market: market.ticks.remote(), FETCH_TIMEOUT_S).source is not None:
+            self.follow_ticks(self.ask(Role.MARKET_DATA, lambda market: market.tick_stream.remote(), FETCH_TIMEOUT_S))
 
     @runtime.answered_in("control")
     def open_gate(self, caller: Caller) -> tuple[LaneAddress, GateFacts]:
@@ -139,6 +144,25 @@ class GateAgent(Agent):
     def lanes(self) -> PortStatus | None:
         """What the lanes have carried; None where the gate is not there yet."""
         return self._gate.lanes() if self._gate is not None else None
+
+    @runtime.answered_in("control")
+    def follow_ticks(self, stream: TickStream) -> None:
+        """Take last prices from this ring from now on; the market data agent says so when ticks begin to flow."""
+        from actors.trading.gate.intake import TickIntake
+
+        if self._gate is None:
+            return  # it will ask for the ring itself
+        with self._changing:
+            held = self._intake
+            if held is not None and held.alive and held.stream.address == stream.address:
+                return
+            if held is not None:
+                held.close()
+            self._intake = None
+            try:
+                self._intake = TickIntake(self._gate, stream)
+            except (LanesUnavailable, LaneLost) as error:
+                self._last_error = f"no ticks: {error}"
 
     @runtime.answered_in("control")
     def prepare(self, snapshot_id: str) -> None:

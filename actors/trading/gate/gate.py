@@ -141,6 +141,18 @@ class Gate:
         """A last price that was true at a reading of the monotonic clock."""
         return Outcome(int(self.ask(Operation.TICK, tick_numbers(self.facts, symbol, price, ns))[0]))
 
+    def take_prices(self, prices: Mapping[str, float], ns: int) -> None:
+        """Last prices that were true at a reading of the monotonic clock; symbols that the gate lacks are left out."""
+
+        def tick() -> None:
+            now = time.monotonic_ns()
+            for place, symbol in enumerate(self.facts.symbols):
+                price = prices.get(symbol)
+                if price is not None:
+                    kernels.tick(place, price, ns, now, self._book)
+
+        self.port.do(tick)
+
     def status(self) -> dict[str, int]:
         """Counters of the gate and its journal."""
         return status_of(self.ask(Operation.STATUS, np.empty(0))) | {"longest_ns": self.journal.longest_ns}
