@@ -1,3 +1,4 @@
+# mypy: disable-error-code="call-overload, untyped-decorator"
 """A caller's side of a lane, compiled: ask, wait by the strategy, take the answer that belongs to the question."""
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ LOOKS_PER_CLOCK = 64
 LONGEST_SLEEP_NS = 20_000_000
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def send(
     words: np.ndarray,
     numbers: np.ndarray,
@@ -106,7 +107,7 @@ def send(
     return int(hand[SEQUENCE])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def receive(words: np.ndarray, numbers: np.ndarray, hand: np.ndarray, answer: np.ndarray, until_ns: int) -> int:
     """Wait for the answer to the oldest question that is still wanted; the answer's code.
 
@@ -147,7 +148,7 @@ def receive(words: np.ndarray, numbers: np.ndarray, hand: np.ndarray, answer: np
             return WAITING
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def ask(
     words: np.ndarray,
     numbers: np.ndarray,
@@ -175,21 +176,21 @@ def ask(
     return int(found if found < 0 else REFUSED_BY_AGENT - found)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def give_up(words: np.ndarray, hand: np.ndarray) -> None:
     """Want no answer any more to what was asked so far: whatever comes late is thrown away, never taken for another."""
     hand[WANTED] = hand[SEQUENCE] + 1
     words[hand[AT] + LANE_COUNTERS + TIMED_OUT] += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def ring(words: np.ndarray, bell: int) -> None:
     """Wake whoever sleeps at a bell, or is about to: the word changes first, so that a sleep begun now ends at once."""
     add(words, bell, 1)
     futex_wake(words, bell)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def _waited(words: np.ndarray, at: int, hand: np.ndarray, looks: int, until_ns: int) -> bool:
     """Wait a little, by the strategy; false when the time is up."""
     if hand[STRATEGY] == SPIN or looks < SPINS_BEFORE_SLEEP:
@@ -204,7 +205,7 @@ def _waited(words: np.ndarray, at: int, hand: np.ndarray, looks: int, until_ns: 
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def _sleep(words: np.ndarray, at: int, hand: np.ndarray, until_ns: int) -> None:
     seen = load_acquire(words, at + LANE_BELL)
     store_release(words, at + LANE_SLEEPING, 1)
@@ -219,7 +220,7 @@ def _sleep(words: np.ndarray, at: int, hand: np.ndarray, until_ns: int) -> None:
     store_release(words, at + LANE_SLEEPING, 0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def _discard(words: np.ndarray, hand: np.ndarray) -> None:
     at, slots, size = hand[AT], hand[SLOTS], hand[SIZE]
     own = hand[ANSWERS : ANSWERS + 2]
@@ -230,7 +231,7 @@ def _discard(words: np.ndarray, hand: np.ndarray) -> None:
         _make_room(words, hand)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def _make_room(words: np.ndarray, hand: np.ndarray) -> None:
     """Take an answer off its ring; an agent that slept because there was no room for the next is woken."""
     own = hand[ANSWERS : ANSWERS + 2]
