@@ -43,7 +43,8 @@ def test_who_owns_a_core_asks_for_one_of_its_node_and_the_others_for_a_crumb(ask
         assert list(found[role.value].values()) == [WHOLE]
         assert list(found[f"{role.value}-2"].values()) == [SHARED]
     nodes = [node_of(found[role.value]) for role in PINNED]
-    assert sorted(map(nodes.count, (0, 1))) == [2, 3]
+    counts = [nodes.count(node) for node in (0, 1)]
+    assert sum(counts) == len(PINNED) and max(counts) - min(counts) <= 1
 
 
 def test_with_few_cores_everybody_asks_for_a_crumb(asked: Machine) -> None:
