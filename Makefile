@@ -8,8 +8,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 demo: .venv/runtime
 	$(BIN)/swarm demo
 
+# What needs no swarm of its own runs on two cores at once; the rest counts processes, and wants to be alone.
 test: .venv/dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/swarm
+	$(BIN)/python -m pytest tests/swarm
 
 lint: .venv/dev
 	$(BIN)/ruff check .
