@@ -55,9 +55,11 @@ REFUSED_BY_AGENT = -1000
 # A caller's own memory, int64 (HAND,): not shared, so nobody else can spoil it.
 AT, SLOTS, SIZE, STRATEGY, SEQUENCE, WANTED, COUNT, SERVICE_NS = range(8)
 REQUESTS, ANSWERS, SCRATCH = 8, 10, 12  # two words each: own side of a ring, and of the system's calls
-HAND = 14
+SPINS = 14  # looks before the caller sleeps, where it parks
+HAND = 15
 
-SPINS_BEFORE_SLEEP = 200  # about ten microseconds: who waits longer on a crowded machine holds the core of who works
+SPINS_BEFORE_SLEEP = 1600  # looks, about twenty microseconds: who waits longer on a crowded machine is in the way
+SPINS_OF_A_CALLER = 4000  # about fifty, which is what a sleeper takes to wake: never more than twice the best
 LOOKS_PER_CLOCK = 64
 LONGEST_SLEEP_NS = 20_000_000
 SLICE_NS = 20_000_000  # how long a caller waits before it looks whether the agent still lives
@@ -168,6 +170,7 @@ def ask(
     that is an error. From Python every array argument costs some forty nanoseconds, so there are few.
     """
     numbers = words.view(np.float64)
+    hand[SPINS] = SPINS_OF_A_CALLER
     now = now_ns(hand[SCRATCH : SCRATCH + 2])
     sent = send(words, numbers, hand, code, snapshot, now + patience_ns, payload)
     if sent < 0:
@@ -196,7 +199,7 @@ def ring(words: np.ndarray, bell: int) -> None:
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 def _waited(words: np.ndarray, at: int, hand: np.ndarray, looks: int, until_ns: int) -> bool:
     """Wait a little, by the strategy; false when the time is up."""
-    if hand[STRATEGY] == SPIN or looks < SPINS_BEFORE_SLEEP:
+    if hand[STRATEGY] == SPIN or looks < hand[SPINS]:
         pause()
         return looks % LOOKS_PER_CLOCK != 0 or now_ns(hand[SCRATCH : SCRATCH + 2]) < until_ns
     if now_ns(hand[SCRATCH : SCRATCH + 2]) >= until_ns:

@@ -193,6 +193,8 @@ class Lane:
             give_up_ns = time.monotonic_ns() + _nanoseconds(patience_s)
             if self._closed:
                 raise LaneLost("this lane has been closed", AGAIN)
+            # Who asks several at once sleeps at once: they need the cores that it would spin on.
+            self._hand[calls.SPINS] = 0
             return self._received(np.empty(self._expected), calls.WAITING, give_up_ns)
 
     @property
