@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint bench accuracy torture clean
+.PHONY: demo test lint bench accuracy torture campaign clean
 
 demo: .venv/runtime
 	$(BIN)/swarm demo
@@ -28,6 +28,11 @@ bench: .venv/dev
 # A hundred times the messages that `make test` sends.
 torture: .venv/dev
 	RISKSWARM_TORTURE_MESSAGES=100000000 $(BIN)/python -m pytest --timeout=3600 tests/cluster/lanes/test_torture.py
+
+# Storms of new seeds over the consensus core, for MINUTES; a seed that fails is printed.
+MINUTES ?= 10
+campaign: .venv/dev
+	$(BIN)/python -m consensus.simulator.campaign --minutes $(MINUTES)
 
 # About two hours of one core; a run that was stopped goes on where it stopped.
 accuracy: .venv/dev

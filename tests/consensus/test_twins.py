@@ -82,7 +82,7 @@ def test_with_more_than_f_silent_nothing_is_certified_and_nobody_dies() -> None:
 def test_with_more_than_f_lying_it_is_noticed_and_who_lied_is_named() -> None:
     """Nothing is promised then; but certificates that contradict each other are proof against all who signed both."""
     named = halted = fouls = 0
-    for seed in range(40):
+    for seed in range(12):
         world = World(seed, nodes=4, twins=[0, 1], timing=TIMING)
         world.judge.strict = False
         divided(world, frozenset({3, 4, 5}) if seed % 2 else frozenset({2, 4, 5}))
@@ -100,5 +100,5 @@ def test_with_more_than_f_lying_it_is_noticed_and_who_lied_is_named() -> None:
         assert set(world.judge.accused) <= {0, 1, 4, 5}
         named += bool(world.judge.accused)
         halted += any(node.core.broken for node in world.honest)
-    assert named >= 20, (named, halted, fouls)
-    assert halted >= 20, (named, halted, fouls)
+    assert named == 12, (named, halted, fouls)
+    assert halted == 12, (named, halted, fouls)
