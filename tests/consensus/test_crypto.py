@@ -1,4 +1,4 @@
-"""Keys and signatures: RFC 8032's own vectors, files that nobody else may read, certificates as outsiders check them."""
+"""Keys and signatures: vectors of RFC 8032, files that nobody else may read, certificates as outsiders check them."""
 
 from __future__ import annotations
 
