@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import ray
@@ -145,10 +145,12 @@ def spawn(
     max_concurrency: int | None = None,
     max_pending_calls: int = -1,
     resources: dict[str, float] | None = None,
+    spread: bool = False,
 ) -> Any:
     """Create ``cls`` as a named, detached actor that Ray restarts for ever and whose calls Ray never repeats.
 
-    Agents ask for no CPU: a roster is larger than a laptop has cores, and Ray would count, not pin, them.
+    Agents ask for no CPU: a roster is larger than a laptop has cores, and Ray would count, not pin, them. ``spread``
+    asks for nodes in turn, where there are several.
 
     Raises
     ------
@@ -163,6 +165,8 @@ def spawn(
         "concurrency_groups": concurrency_groups,
         "resources": resources,
     }
+    if spread:
+        options["scheduling_strategy"] = "SPREAD"
     if max_concurrency is not None:
         options["max_concurrency"] = max_concurrency
     actor_class: Any = ray.remote(**options)(cls)
@@ -213,6 +217,21 @@ def wait_for(reference: Any, timeout_s: float) -> Any:
         raise DeadlineExceeded(
             f"no answer within {timeout_s:.3f} s", "Allow more time, or run `swarm health`"
         ) from None
+
+
+def tell(method: Any, *arguments: Any) -> bool:
+    """Call an actor's method and want no answer; whether the call was taken. Never waits for the actor."""
+    try:
+        method.options(num_returns=0).remote(*arguments)
+    except (RayError, ValueError):
+        return False
+    return True
+
+
+def first_of(references: Sequence[Any], count: int, timeout_s: float) -> tuple[list[Any], list[Any]]:
+    """(calls that have ended, others), as soon as ``count`` have ended or the time is up."""
+    done, others = ray.wait(list(references), num_returns=min(count, len(references)), timeout=max(0.0, timeout_s))
+    return done, others
 
 
 def swarm_error(error: BaseException) -> SwarmError | None:

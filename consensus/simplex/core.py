@@ -196,6 +196,7 @@ class Core:
         self._checked_before = 0
         self._checker = Checker(committee, check)
         self._view = 1
+        self._first_view: int | None = None
         self._begin_epoch()
         for record in log:
             self._recall(record)
@@ -668,6 +669,8 @@ class Core:
     # Views and epochs.
 
     def _begin_epoch(self) -> None:
+        if not self.abstaining:
+            self._nonce = 0  # the silence of a lost log has ended: what was forgotten lies before this epoch
         keys = self.committee.keys
         self._voter = keys.index(self._signer.public) if self._signer.public in keys else None
         self._checked_before += self._checker.checked
@@ -679,8 +682,10 @@ class Core:
         self._wanted: set[bytes] = set()
         self._false: set[int] = set()
         self._failed_in_a_row = 0
-        self._first_view: int | None = None
+        self._first_view = None
         self._answers: dict[int, int] = {}
+        # What only the epoch before could decide must go: it would keep views running that nobody can propose in.
+        self._pending = {known_as: body for known_as, body in self._pending.items() if self._valid(body)}
 
     def _work(self) -> None:
         """Do what the state of things asks for: count own votes, vote, propose, set timers where there is work."""

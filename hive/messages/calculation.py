@@ -34,6 +34,7 @@ class Role(StrEnum):
     CORRELATION = "correlation"
     LIQUIDITY = "liquidity"
     PORTFOLIO = "portfolio"
+    CONSENSUS = "consensus"
 
 
 class CalculationType(StrEnum):

@@ -1,0 +1,40 @@
+"""Settings of the committee."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt
+
+from consensus.simplex.core import Timing
+
+MS = 1_000_000
+
+
+@dataclass(frozen=True)
+class ConsensusSettings:
+    """The replicas that decide, and how long they wait for each other."""
+
+    voters: Literal[0, 4, 7, 10] = 0
+    """Replicas: 4 tolerate one faulty, 7 two, 10 three; 0 starts none."""
+    deadline_s: Annotated[float, Gt(0)] = 5.0
+    """How long a motion may take where its mover says nothing, seconds."""
+    proposal_ms: Annotated[float, Gt(0)] = 40.0
+    """How long a leader may take to propose: twice the longest usual delay of a message."""
+    view_ms: Annotated[float, Gt(0)] = 80.0
+    """How long a view may take: three times that delay, and more than ``proposal_ms``."""
+    repeat_ms: Annotated[float, Gt(0)] = 100.0
+    """Before a replica says again what it said."""
+    inbox: Annotated[int, Ge(16)] = 4096
+    """Messages and questions that may wait at a replica; what comes beyond is dropped, counted and said again."""
+
+    @property
+    def timing(self) -> Timing:
+        """As the core takes it."""
+        return Timing(
+            proposal_ns=int(self.proposal_ms * MS),
+            view_ns=int(self.view_ms * MS),
+            repeat_ns=int(self.repeat_ms * MS),
+            supply_ns=int(self.proposal_ms * MS / 2),
+        )
