@@ -219,13 +219,18 @@ def wait_for(reference: Any, timeout_s: float) -> Any:
         ) from None
 
 
-def tell(method: Any, *arguments: Any) -> bool:
-    """Call an actor's method and want no answer; whether the call was taken. Never waits for the actor."""
-    try:
-        method.options(num_returns=0).remote(*arguments)
-    except (RayError, ValueError):
-        return False
-    return True
+def teller(method: Any) -> Callable[..., bool]:
+    """A function that calls an actor's method, wants no answer and never waits; it says whether the call was taken."""
+    prepared = method.options(num_returns=0)
+
+    def tell(*arguments: Any) -> bool:
+        try:
+            prepared.remote(*arguments)
+        except (RayError, ValueError):
+            return False
+        return True
+
+    return tell
 
 
 def first_of(references: Sequence[Any], count: int, timeout_s: float) -> tuple[list[Any], list[Any]]:

@@ -186,7 +186,7 @@ def bring_up(settings: Settings, home: Path, progress: Progress) -> SwarmHealth:
     try:
         _create(settings, home, created)
         progress("creating agents", None)
-        _found_committee(settings, home, created, give_up)
+        found_committee(settings, home, created, give_up)
         return _until_healthy(created[Role.HUB.value], settings, give_up, progress)
     except BaseException:
         for handle in created.values():  # what others have created in the namespace is theirs
@@ -241,6 +241,16 @@ def _create(settings: Settings, home: Path, created: dict[str, Any]) -> None:
         max_concurrency=HUB_MAX_CONCURRENCY,
         max_pending_calls=HUB_MAX_CONCURRENCY,
     )
+    create_agents(settings, home, entries, created)
+
+
+def create_agents(
+    settings: Settings,
+    home: Path,
+    entries: tuple[tuple[RosterLine, RosterEntry], ...],
+    created: dict[str, Any],
+) -> None:
+    """Create these agents of the roster and enter their handles."""
     for line, entry in entries:
         identity = Identity(
             agent_id=entry.agent_id,
@@ -256,7 +266,7 @@ def _create(settings: Settings, home: Path, created: dict[str, Any]) -> None:
             groups = consensus_agent.CONCURRENCY_GROUPS
             folder = committee_path(home).parent / entry.agent_id
             arguments = (settings.consensus, str(folder), committee_path(home).exists())
-        if line.agent is MarketDataAgent:
+        elif line.agent is MarketDataAgent:
             arguments = (settings.market, str(home / "snapshots"))
         created[entry.agent_id] = runtime.spawn(
             line.agent,
@@ -271,7 +281,7 @@ def _create(settings: Settings, home: Path, created: dict[str, Any]) -> None:
         )
 
 
-def _found_committee(settings: Settings, home: Path, created: dict[str, Any], give_up: float) -> None:
+def found_committee(settings: Settings, home: Path, created: dict[str, Any], give_up: float) -> None:
     """Give voters that are in no committee yet their places in one, and keep its public keys in the home.
 
     The voters' own word goes first: if a founding was broken off, it is finished as it was begun.
@@ -309,6 +319,7 @@ def _found_committee(settings: Settings, home: Path, created: dict[str, Any], gi
 
 def _until_healthy(hub: Any, settings: Settings, give_up: float, progress: Progress) -> SwarmHealth:
     health: SwarmHealth | None = None
+    may_lack = max(0, settings.consensus.voters - 1) // 3
     while time.monotonic() < give_up:
         try:
             health = runtime.wait_for(hub.health.remote(), max(0.1, give_up - time.monotonic()))
@@ -321,9 +332,9 @@ def _until_healthy(hub: Any, settings: Settings, give_up: float, progress: Progr
         lost = [agent for agent in health.agents if agent.report is not None and agent.report.state is AgentState.DEAD]
         voters = [agent for agent in lost if agent.role is Role.CONSENSUS]
         others = {agent.state for agent in health.agents if agent not in voters}
-        if others == {AgentState.HEALTHY} and len(voters) <= max(0, settings.consensus.voters - 1) // 3:
+        if others == {AgentState.HEALTHY} and len(voters) <= may_lack:
             return health  # a committee lives without those it may lose, and health says which
-        if len(lost) > len(voters) or len(voters) > (settings.consensus.voters - 1) // 3:
+        if len(lost) > len(voters) or len(voters) > may_lack:
             raise BootFailed(f"an agent cannot start: {'; '.join(health.problems)}", "Mend that, and start again")
         time.sleep(POLL_S)
     problems = "; ".join(health.problems) if health else "the hub does not answer"

@@ -6,15 +6,15 @@ what was lost. When Ray restarts the process, key, committee and log are read ag
 
 from __future__ import annotations
 
-import contextlib
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from actors.agent import Agent, Identity
 from actors.settings import ShellSettings
-from cluster import runtime
+from cluster import pinning, runtime
 from cluster.errors import SwarmUnavailable
 from consensus.ballots import Ballot
 from consensus.committee import replica_name
@@ -27,6 +27,8 @@ from hive.messages.health import AgentReport, AgentState
 CALLERS = 32
 CONCURRENCY_GROUPS = {"health": 1, "control": 2, "inbox": 1, "clients": CALLERS}
 """Of the inbox one thread, since it only puts down what came; of clients as many as may wait for decisions."""
+NICENESS = 0  # Ray's workers run at 15, where any other process holds up every view
+SWITCH_S = 0.001  # the thread that takes messages down must not wait 5 ms for the one that reads them
 
 
 class ReplicaAgent(Agent):
@@ -47,13 +49,16 @@ class ReplicaAgent(Agent):
     ) -> None:
         self._settings, self._seat, self._may_make = settings, Seat(Path(folder)), not founded
         self._opening = threading.Lock()
+        self._rank = ""
         self._replica: Replica | None = None
-        self._peers: list[Any] = []
+        self._peers: list[Callable[..., bool]] = []
         super().__init__(identity, shell)
 
     def initialise(self) -> None:
         """Open key, committee and log, find the peers, and take part."""
         self._key()
+        sys.setswitchinterval(SWITCH_S)
+        self._rank = pinning.renice(NICENESS)
         if not self._seat.founded:
             raise SwarmUnavailable("the committee has not been founded", "It is while the swarm comes up")
         if self._replica is None:
@@ -61,7 +66,8 @@ class ReplicaAgent(Agent):
                 replica = Replica(self._seat, self._settings, self._tell)
             try:
                 names = [replica_name(number) for number in range(len(replica.first.keys))]
-                self._peers = [runtime.find_actor(name, self.identity.namespace) for name in names]
+                peers = [runtime.find_actor(name, self.identity.namespace) for name in names]
+                self._peers = [runtime.teller(peer.deliver) for peer in peers]
             except BaseException:
                 replica.close()
                 raise
@@ -129,7 +135,12 @@ class ReplicaAgent(Agent):
     @runtime.answered_in("control")
     def status(self) -> dict[str, Any]:
         """Where the voter stands, on which node."""
-        place = {"name": self.identity.agent_id, "node": runtime.node_id(), "state": self.state.value}
+        place = {
+            "name": self.identity.agent_id,
+            "node": runtime.node_id(),
+            "state": self.state.value,
+            "rank": self._rank,
+        }
         return place | (self._replica.status() if self._replica is not None else {})
 
     @runtime.answered_in("control")
@@ -144,9 +155,7 @@ class ReplicaAgent(Agent):
         return self._seat.signer(may_make=self._may_make)
 
     def _tell(self, peer: int, messages: list[bytes]) -> bool:
-        with contextlib.suppress(Exception):
-            return runtime.tell(self._peers[peer].deliver, self._replica.number if self._replica else 0, messages)
-        return False
+        return self._replica is not None and self._peers[peer](self._replica.number, messages)
 
     def _taking_part(self) -> Replica:
         if self._replica is None:

@@ -21,7 +21,7 @@ from cluster import session
 from cluster.errors import CalculationIncomplete, SwarmError, SwarmUnavailable
 from hive.messages.calculation import METHODS
 from hive.messages.health import AgentState, SwarmState
-from swarm.cli import backtest, bench, data, report, risk
+from swarm.cli import backtest, bench, consensus, data, report, risk
 from swarm.cli.context import Address, Context, Json, boot_progress, emit, err
 from swarm.settings import describe, swarm_home
 
@@ -36,6 +36,7 @@ app.add_typer(config, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
 app.add_typer(backtest.app, name="backtest")
+app.add_typer(consensus.app, name="consensus")
 app.command("risk")(risk.risk)
 app.command("report")(report.report)
 app.command("demo")(risk.demo)
