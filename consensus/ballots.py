@@ -76,6 +76,8 @@ class Direction(StrEnum):
 
 
 MEMBERSHIP: Final = "membership"
+QUARANTINE_MARK: Final = b"\x94\x03"
+"""First bytes of a request for quarantine: four fields, the first of which is 3."""
 NUMBER: Final = "number"
 KINDS: Final[dict[str, Direction]] = {
     "tighten_mode": Direction.REDUCE,
@@ -262,6 +264,8 @@ class Rules:
 
     def change(self, body: bytes) -> Change | None:
         """The change of the committee that a request asks for, if it does."""
+        if MEMBERSHIP.encode() not in body and not body.startswith(QUARANTINE_MARK):
+            return None  # nearly all are neither, and this is asked often
         try:
             asked = decode(body)
         except (Malformed, Refused):

@@ -7,7 +7,7 @@ names the next epoch's committee.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from consensus.simplex.chain import Chain
 from consensus.simplex.crypto import Checker
 from consensus.simplex.types import (
     MOST_MESSAGE_BYTES,
+    Block,
     Committee,
     Finality,
     Malformed,
@@ -96,7 +97,52 @@ def evidence_of(chain: Chain, height: int) -> bytes:
 
 
 def proved(first: Committee, evidence: bytes, identity: bytes, check: crypto.Verify = crypto.verify) -> Decision:
-    """The decision about ``identity`` that evidence proves.
+    """The decision about ``identity`` that evidence proves; raises as :func:`certified`."""
+    return certified(first, evidence, check).about(identity)
+
+
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """What a quorum has signed to be final, maybe many decisions. Only :func:`certified` makes one."""
+
+    evidence: bytes
+    known: tuple[Committee, ...]
+    """Of every epoch up to the blocks', and the next where they end it."""
+    committee: Committee
+    """Of the blocks' epoch."""
+    asked: Mapping[bytes, tuple[Body, int]]
+    """What is decided, and at which height, by id."""
+    check: crypto.Verify
+
+    def about(self, identity: bytes) -> Decision:
+        """The decision about a motion.
+
+        Raises
+        ------
+        BadCertificate
+            There is none in these blocks.
+        """
+        if identity not in self.asked:
+            raise BadCertificate(f"the certified blocks say nothing of {identity.hex()[:16]}", "Give its own proof")
+        try:
+            return self._decision(*self.asked[identity])
+        except (Malformed, Refused) as error:
+            raise BadCertificate(f"the proof does not hold ({error.problem})", "Ask another replica") from error
+
+    def _decision(self, asked: Body, height: int) -> Decision:
+        if isinstance(asked, Quarantine):
+            decided = Outcome.QUARANTINED
+            before = [one for one in self.known if one.epoch <= self.committee.epoch]
+            fault = ballots.Rules(lambda: before, self.check).fault(ballots.encode(asked))
+            if fault is not None:
+                raise fault
+        else:
+            decided = ballots.outcome(asked, self.committee, self.check)
+        return Decision(asked, decided, height, self.committee.epoch, self.committee, self.evidence)
+
+
+def certified(first: Committee, evidence: bytes, check: crypto.Verify = crypto.verify) -> Certified:
+    """The blocks that evidence proves to be final.
 
     Parameters
     ----------
@@ -121,16 +167,14 @@ def proved(first: Committee, evidence: bytes, identity: bytes, check: crypto.Ver
         if known[-1].epoch != len(ends):
             raise BadCertificate("the end of an epoch ends none", "Give what the committee answered")
         committee = known[-1]
+        said: dict[bytes, tuple[Body, int]] = {}
         for block in _walk(finality, known, check):
             for request in block.requests:
-                found = _named(request, identity)
-                if found is not None:
-                    return _decision(found, block.height, committee, known, evidence, check)
+                asked = ballots.decode(request)
+                said.setdefault(ballots.identity(asked), (asked, block.height))
     except (Malformed, Refused) as error:
         raise BadCertificate(f"the proof does not hold ({error.problem})", "Ask another replica") from error
-    raise BadCertificate(
-        f"the certified blocks say nothing of {identity.hex()[:16]}", "Give the proof of that decision"
-    )
+    return Certified(evidence, tuple(known), committee, said, check)
 
 
 def committee_text(committee: Committee, salt: bytes) -> str:
@@ -198,7 +242,7 @@ def read_decision(path: Path, first: Committee) -> Decision:
     return decision
 
 
-def _walk(finality: Finality, known: list[Committee], check: crypto.Verify) -> Sequence[Any]:
+def _walk(finality: Finality, known: list[Committee], check: crypto.Verify) -> Sequence[Block]:
     """Blocks that a finality makes final in the last epoch that is known; an end of that epoch makes the next known."""
     committee = known[-1]
     if not finality.holds_together or finality.blocks[-1].epoch != committee.epoch:
@@ -212,30 +256,6 @@ def _walk(finality: Finality, known: list[Committee], check: crypto.Verify) -> S
             known.append(committee.after(block, change))
             return finality.blocks[: number + 1]
     return finality.blocks
-
-
-def _named(request: bytes, identity: bytes) -> Body | None:
-    asked = ballots.decode(request)
-    return asked if ballots.identity(asked) == identity else None
-
-
-def _decision(
-    asked: Body,
-    height: int,
-    committee: Committee,
-    known: Sequence[Committee],
-    evidence: bytes,
-    check: crypto.Verify,
-) -> Decision:
-    if isinstance(asked, Quarantine):
-        decided = Outcome.QUARANTINED
-        before = [one for one in known if one.epoch <= committee.epoch]
-        fault = ballots.Rules(lambda: before, check).fault(ballots.encode(asked))
-        if fault is not None:
-            raise fault
-    else:
-        decided = ballots.outcome(asked, committee, check)
-    return Decision(asked, decided, height, committee.epoch, committee, evidence)
 
 
 def _text(path: Path) -> str:

@@ -49,8 +49,8 @@ STRANGER: Final = 1000
 HISTOGRAM_BUCKETS: Final = 24
 """Of decision times; bucket k counts those below 2^k microseconds."""
 
-Send = Callable[[int, list[bytes]], bool]
-"""(peer, messages) -> whether they were handed over. Must neither wait nor raise."""
+Send = Callable[[list[int], list[bytes]], int]
+"""(peers, messages for each of them) -> how many could not be reached. Must neither wait nor raise."""
 Judge = Callable[[Motion, int], tuple[Choice, str]]
 
 
@@ -181,11 +181,12 @@ class Counters:
     turns: int = 0
     received: int = 0
     sent: int = 0
-    calls: int = 0
+    letters: int = 0
+    """To one peer each, with all that it was told in a turn."""
     dropped: int = 0
     """Messages and questions that found the inbox full."""
     unsent: int = 0
-    """Calls that a peer's queue had no room for."""
+    """Letters that a peer's queue had no room for."""
     garbage: int = 0
     """Messages that were none."""
     requests: int = 0
@@ -205,7 +206,7 @@ class Replica:
     seat : Seat
         Founded, in a committee.
     send : callable
-        Hands messages to a peer, by its number in the first committee.
+        Hands messages to peers, by their numbers in the first committee.
     judge : callable
         The word of this voter as an elector.
 
@@ -248,6 +249,7 @@ class Replica:
         """Height of the first decision of each motion: what counts, should it be decided again."""
         self._asks: dict[bytes, list[tuple[_Ask, int]]] = {}
         self._waiters = 0
+        self._evidence: dict[int, bytes] = {}
         self._proofs: dict[tuple[int, int], Proof] = {}
         self._noted: deque[dict[str, Any]] = deque(maxlen=MOST_KEPT)
         self._tended_ns = 0
@@ -342,7 +344,7 @@ class Replica:
                 for request in chain.block(height).requests:
                     identity = ballots.identity(ballots.decode(request))
                     if self._heights.get(identity) == height:
-                        found.append((identity, height, decisions.evidence_of(chain, height)))
+                        found.append((identity, height, self._evidence_of(height)))
                 if len(found) >= most:
                     break
             return found
@@ -488,10 +490,13 @@ class Replica:
             for peer in others:
                 letters.setdefault(peer, []).extend(self._unhurried)
             self._unhurried, self._hurry_ns = [], NEVER_NS
+        alike: dict[tuple[bytes, ...], list[int]] = {}
         for peer, letter in letters.items():
-            self.counters.calls += 1
-            self.counters.sent += len(letter)
-            self.counters.unsent += not self._send(peer, letter)
+            alike.setdefault(tuple(letter), []).append(peer)
+        for same, peers in alike.items():
+            self.counters.letters += len(peers)
+            self.counters.sent += len(peers) * len(same)
+            self.counters.unsent += self._send(peers, list(same))
 
     def _voter_of(self, peer: int) -> int:
         """A peer's number in the present epoch."""
@@ -554,7 +559,15 @@ class Replica:
 
     def _decided(self, identity: bytes) -> Answer:
         height = self._heights.get(identity)
-        return Answer() if height is None else Answer(decisions.evidence_of(self._core.chain, height))
+        return Answer() if height is None else Answer(self._evidence_of(height))
+
+    def _evidence_of(self, height: int) -> bytes:
+        """What proves a block: the same object for all its requests, so that an answer carries it once."""
+        if height not in self._evidence:
+            if len(self._evidence) >= MOST_KEPT:
+                self._evidence.clear()
+            self._evidence[height] = decisions.evidence_of(self._core.chain, height)
+        return self._evidence[height]
 
     def _enter(self, height: int) -> list[bytes]:
         """Know the decisions of a block; the ids of those that are new."""

@@ -26,6 +26,8 @@ class ConsensusSettings:
     """How long a view may take: three times that delay, and more than ``proposal_ms``."""
     repeat_ms: Annotated[float, Gt(0)] = 100.0
     """Before a replica says again what it said."""
+    transport: Literal["lanes", "ray"] = "lanes"
+    """How replicas of one machine talk: through shared memory, or as those of different machines always do."""
     inbox: Annotated[int, Ge(16)] = 4096
     """Messages and questions that may wait at a replica; what comes beyond is dropped, counted and said again."""
 

@@ -15,9 +15,11 @@ from typing import Any, ClassVar
 from actors.agent import Agent, Identity
 from actors.settings import ShellSettings
 from cluster import pinning, runtime
-from cluster.errors import SwarmUnavailable
+from cluster.errors import LanesUnavailable, SwarmError, SwarmUnavailable
+from cluster.lanes.broadcast import BroadcastAddress
 from consensus.ballots import Ballot
 from consensus.committee import replica_name
+from consensus.lanes import Lanes
 from consensus.replica import Answer, Replica, Seat
 from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import Signer
@@ -27,6 +29,7 @@ from hive.messages.health import AgentReport, AgentState
 CALLERS = 32
 CONCURRENCY_GROUPS = {"health": 1, "control": 2, "inbox": 1, "clients": CALLERS}
 """Of the inbox one thread, since it only puts down what came; of clients as many as may wait for decisions."""
+INTRODUCTION_S = 5.0  # how long a peer may take to say where it speaks
 NICENESS = 0  # Ray's workers run at 15, where any other process holds up every view
 SWITCH_S = 0.001  # the thread that takes messages down must not wait 5 ms for the one that reads them
 
@@ -51,6 +54,7 @@ class ReplicaAgent(Agent):
         self._opening = threading.Lock()
         self._rank = ""
         self._replica: Replica | None = None
+        self._lanes: Lanes | None = None
         self._peers: list[Callable[..., bool]] = []
         super().__init__(identity, shell)
 
@@ -68,6 +72,7 @@ class ReplicaAgent(Agent):
                 names = [replica_name(number) for number in range(len(replica.first.keys))]
                 peers = [runtime.find_actor(name, self.identity.namespace) for name in names]
                 self._peers = [runtime.teller(peer.deliver) for peer in peers]
+                self._speak_through_lanes(replica, peers)
             except BaseException:
                 replica.close()
                 raise
@@ -106,6 +111,17 @@ class ReplicaAgent(Agent):
         if self._replica is not None:
             self._replica.deliver(sender, messages)
 
+    @runtime.answered_in("control")
+    def introduce(self, peer: int, node: str) -> BroadcastAddress | None:
+        """Where this voter speaks, for a peer of the same node that will listen; one that names none will not."""
+        if self._lanes is None:
+            return None
+        if node != runtime.node_id():
+            self._lanes.listening.discard(peer)
+            return None
+        self._lanes.listening.add(peer)
+        return self._lanes.address
+
     @runtime.answered_in("clients")
     def ballots(self, motions: Sequence[bytes]) -> tuple[int, list[Any]]:
         """The epoch, and this voter's ballots or refusals."""
@@ -140,6 +156,8 @@ class ReplicaAgent(Agent):
             "node": runtime.node_id(),
             "state": self.state.value,
             "rank": self._rank,
+            "transport": "ray" if self._lanes is None else "lanes",
+            "by_lane": 0 if self._lanes is None else self._lanes.spoken,
         }
         return place | (self._replica.status() if self._replica is not None else {})
 
@@ -154,8 +172,32 @@ class ReplicaAgent(Agent):
     def _signer(self) -> Signer:
         return self._seat.signer(may_make=self._may_make)
 
-    def _tell(self, peer: int, messages: list[bytes]) -> bool:
-        return self._replica is not None and self._peers[peer](self._replica.number, messages)
+    def _tell(self, peers: list[int], messages: list[bytes]) -> int:
+        assert self._replica is not None
+        number = self._replica.number
+        left = self._lanes.tell(peers, messages) if self._lanes is not None else peers
+        return sum(not self._peers[peer](number, messages) for peer in left)
+
+    def _speak_through_lanes(self, replica: Replica, handles: list[Any]) -> None:
+        """Let the peers know where this voter speaks and listens, if it does, or that it does no more."""
+        others = [number for number in range(len(handles)) if number != replica.number]
+        if self._settings.transport == "ray":
+            for number in others:
+                runtime.teller(handles[number].introduce)(replica.number, "")
+            return
+        node = runtime.node_id()
+
+        def introduce(peer: int) -> Any:
+            try:
+                return runtime.wait_for(handles[peer].introduce.remote(replica.number, node), INTRODUCTION_S)
+            except (SwarmError, runtime.ActorUnreachable, runtime.QueueFull):
+                return None
+
+        try:
+            self._lanes = Lanes(replica.number, others, introduce, replica.deliver)
+        except LanesUnavailable:
+            return  # peers of another life are told by their own ears, which find nothing to listen to
+        self._lanes.start()
 
     def _taking_part(self) -> Replica:
         if self._replica is None:

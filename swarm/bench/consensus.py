@@ -41,14 +41,17 @@ SIGNATURES = 500
 
 
 Voters = Literal[4, 7, 10]
+Transport = Literal["ray", "lanes"]
+TRANSPORTS: tuple[Transport, ...] = ("ray", "lanes")
 
 
 def run(*, voters: Sequence[Voters], count: int, settings: Settings, progress: Callable[[str], None]) -> list[Row]:
-    """Committees of these sizes, one after the other, each on a Ray of its own."""
+    """Committees of these sizes, by Ray and by lanes, one after the other, each on a Ray of its own."""
     rows = [*_crypto(), _core()]
     for size in voters:
-        progress(f"{size} voters")
-        rows += _committee(replace(settings, consensus=replace(settings.consensus, voters=size)), count, progress)
+        for transport in TRANSPORTS:
+            consensus = replace(settings.consensus, voters=size, transport=transport)
+            rows += _committee(replace(settings, consensus=consensus), count, progress)
     return rows
 
 
@@ -84,7 +87,7 @@ def _committee(settings: Settings, count: int, progress: Callable[[str], None]) 
 def _measured(
     client: CommitteeClient, settings: Settings, size: int, count: int, progress: Callable[[str], None]
 ) -> list[Row]:
-    params = {"voters": size}
+    params = {"voters": size, "by": settings.consensus.transport}
     voter = runtime.find_actor(replica_name(0), settings.namespace)
     times: dict[str, list[float]] = {"call": [], "vote": [], "decide": [], "whole": []}
     before: list[dict[str, Any]] = []
@@ -128,7 +131,7 @@ def _measured(
             goal=goals.get("p99"),
             peer=call,
         ),
-        row("of it, until there are ballots", times["vote"], unit="ms", params=params, peer=call),
+        row("of it, until the ballots are there", times["vote"], unit="ms", params=params, peer=call),
         row("of it, until a certificate is verified", times["decide"], unit="ms", params=params, peer=call),
         row(
             f"{BATCH} motions at a time",
@@ -174,7 +177,7 @@ def _spent(before: list[dict[str, Any]], after: list[dict[str, Any]], count: int
         "syncing ms": round(mean("sync_ns") / 1e6, 2),
         "sending ms": round(mean("send_ns") / 1e6, 2),
         "syncs": round(mean("syncs"), 1),
-        "calls": round(mean("calls"), 1),
+        "letters": round(mean("letters"), 1),
         "signatures": round(mean("signatures_verified"), 1),
     }
 

@@ -51,10 +51,11 @@ class Household:
             self.begin(number)
 
     def begin(self, number, **options):
-        def send(peer, messages):
-            with contextlib.suppress(KeyError):
-                self.replicas[peer].deliver(number, messages)
-            return True
+        def send(peers, messages):
+            for peer in peers:
+                with contextlib.suppress(KeyError):
+                    self.replicas[peer].deliver(number, messages)
+            return 0
 
         replica = self.replicas[number] = Replica(self.seats[number], PATIENT, send, **options)
         replica.start()
@@ -273,7 +274,7 @@ def test_a_decision_that_was_tampered_with_is_refused(calm, tmp_path):
 def test_keys_and_logs_that_cannot_be_trusted_stop_their_voter_and_not_the_committee(house):
     house.decide(house.moved(motion()))
     with pytest.raises(LogUnusable, match="another process"):
-        house.begin(3) if house.replicas.get(3) is None else Replica(house.seats[3], PATIENT, lambda *_: True)
+        house.begin(3) if house.replicas.get(3) is None else Replica(house.seats[3], PATIENT, lambda *_: 0)
     house.end(3)
     seat = house.seats[3]
     seat.key.chmod(0o644)
