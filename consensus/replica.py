@@ -26,7 +26,7 @@ from cluster.errors import Overloaded, SwarmError
 from consensus import ballots, decisions
 from consensus.ballots import Ballot, Choice, Motion, Rules
 from consensus.errors import BadEvidence, Refused, StaleEpoch
-from consensus.settings import ConsensusSettings
+from consensus.settings import ConsensusSettings, timing_of
 from consensus.simplex import proofs
 from consensus.simplex.core import Core, Turn
 from consensus.simplex.crypto import KeyUnusable, Signer, load_key, make_key
@@ -218,6 +218,7 @@ class Replica:
 
     def __init__(self, seat: Seat, settings: ConsensusSettings, send: Send, judge: Judge = ballots.judge) -> None:
         self._seat, self._settings, self._send, self._judge = seat, settings, send, judge
+        self._timing = timing_of(settings)
         self.first = decisions.read_committee(seat.committee)
         self._signer = seat.signer(may_make=False)
         if self._signer.public not in self.first.keys:
@@ -230,7 +231,7 @@ class Replica:
                 self.first,
                 self._signer,
                 self._rules,
-                settings.timing,
+                self._timing,
                 log=self._log.records,
                 now_ns=time.monotonic_ns(),
                 nonce=nonce,
@@ -542,7 +543,7 @@ class Replica:
         now_ns = time.monotonic_ns()
         if pass_on:
             return self._core.submit(body, now_ns)
-        if self._core.pending >= self._settings.timing.most_pending:
+        if self._core.pending >= self._timing.most_pending:
             return None
         return self._core.handle(self.number, Request(body), now_ns)
 

@@ -31,12 +31,12 @@ class ConsensusSettings:
     inbox: Annotated[int, Ge(16)] = 4096
     """Messages and questions that may wait at a replica; what comes beyond is dropped, counted and said again."""
 
-    @property
-    def timing(self) -> Timing:
-        """As the core takes it."""
-        return Timing(
-            proposal_ns=int(self.proposal_ms * MS),
-            view_ns=int(self.view_ms * MS),
-            repeat_ns=int(self.repeat_ms * MS),
-            supply_ns=int(self.proposal_ms * MS / 2),
-        )
+
+def timing_of(settings: ConsensusSettings) -> Timing:
+    """How long a replica waits, as its core takes it."""
+    return Timing(
+        proposal_ns=int(settings.proposal_ms * MS),
+        view_ns=int(settings.view_ms * MS),
+        repeat_ns=int(settings.repeat_ms * MS),
+        supply_ns=int(settings.proposal_ms * MS / 2),
+    )
