@@ -669,8 +669,6 @@ class Core:
     # Views and epochs.
 
     def _begin_epoch(self) -> None:
-        if not self.abstaining:
-            self._nonce = 0  # the silence of a lost log has ended: what was forgotten lies before this epoch
         keys = self.committee.keys
         self._voter = keys.index(self._signer.public) if self._signer.public in keys else None
         self._checked_before += self._checker.checked
