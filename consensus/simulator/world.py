@@ -188,8 +188,10 @@ class World:
         node.alive, node.busy_until = True, self.now
         node.life += 1
         node.core = self._life(node.seal, node.disk, node.nonce, node)
-        self.judge.restarted(node.number, node.core, kept_its_disk=with_disk)
-        self._schedule_turn(node, node.core.begin())
+        turn = node.core.begin()  # may announce what was certified and not yet announced
+        height = node.core.chain.height - len(turn.decisions)
+        self.judge.restarted(node.number, height, kept_its_disk=with_disk)
+        self._schedule_turn(node, turn)
 
     def heal(self) -> None:
         """From now on the network loses nothing and the disks are quick."""
