@@ -22,7 +22,7 @@ MS = 1_000_000
 MOST_EVENTS = 1_000_000
 SPITE = 0.95
 LIARS_BREATH = 20
-"""Messages of a liar in a millisecond: two of them could otherwise keep each other, and the simulation, busy for ever."""
+"""Messages of a liar in a millisecond: two of them could else keep each other, and the simulation, busy for ever."""
 CHANGE = b"change "
 
 
