@@ -246,7 +246,9 @@ class Core:
     def next_wake(self) -> int:
         """When :meth:`wake` is due, by the clock."""
         view = self._at(self._view)
-        marks = (view.leader_deadline, view.deadline, view.retry, view.fill)
+        marks = [view.leader_deadline, view.deadline, view.retry]
+        if view.fill is not None and view.fill > self._now:  # a leader that is due and cannot propose waits for news
+            marks.append(view.fill)
         return min([self._standing_at, *(mark for mark in marks if mark is not None)])
 
     # Events.

@@ -70,12 +70,11 @@ class Judge:
                 raise Foul(f"node {node} proves that honest node {culprit} lied: {proof}")
             self.accused[culprit] = self.accused.get(culprit, 0) + 1
 
-    def restarted(self, node: int, core: Core, *, kept_its_disk: bool) -> None:
+    def restarted(self, node: int, height: int, *, kept_its_disk: bool) -> None:
         """A node began a new life: what it had announced must still be there, unless its disk is lost."""
         if not kept_its_disk:
             self._heights[node] = 0
             return
-        height = core.chain.height
         if height < self._heights.get(node, 0):
             raise Foul(f"node {node} forgot decisions: {self._heights[node]} before, {height} after")
         self._heights[node] = height

@@ -21,6 +21,8 @@ from consensus.simulator.keys import KeyRing, Seal
 MS = 1_000_000
 MOST_EVENTS = 1_000_000
 SPITE = 0.95
+LIARS_BREATH = 20
+"""Messages of a liar in a millisecond: two of them could else keep each other, and the simulation, busy for ever."""
 CHANGE = b"change "
 
 
@@ -86,6 +88,8 @@ class Node:
     busy_until: int = 0
     wake_at: int = 0
     nonce: int = 0
+    breath: tuple[int, int] = (-1, 0)
+    """Of a liar: the millisecond, and how much it may still say in it."""
 
 
 class World:
@@ -188,8 +192,10 @@ class World:
         node.alive, node.busy_until = True, self.now
         node.life += 1
         node.core = self._life(node.seal, node.disk, node.nonce, node)
-        self.judge.restarted(node.number, node.core, kept_its_disk=with_disk)
-        self._schedule_turn(node, node.core.begin())
+        turn = node.core.begin()  # may announce what was certified and not yet announced
+        height = node.core.chain.height - len(turn.decisions)
+        self.judge.restarted(node.number, height, kept_its_disk=with_disk)
+        self._schedule_turn(node, turn)
 
     def heal(self) -> None:
         """From now on the network loses nothing and the disks are quick."""
@@ -257,6 +263,10 @@ class World:
         outgoing: list[tuple[int | None, Message | bytes]] = list(turn.messages)
         if node.hands is not None:
             outgoing = node.hands(node, turn)
+            if node.breath[0] != self.now // MS:
+                node.breath = self.now // MS, LIARS_BREATH
+            outgoing = outgoing[: node.breath[1]]
+            node.breath = node.breath[0], node.breath[1] - len(outgoing)
         for to, message in outgoing:
             targets = self._numbers(node) if to is None else [to]
             for target in targets:
