@@ -448,6 +448,8 @@ class Core:
         if certificate.view == self.chain.view:
             return True
         view.certificates[certificate.kind] = certificate
+        for vote in _votes_of(certificate):  # who voted otherwise to this replica than to others is found out here
+            view.add(vote, self._checker, self._turn.proofs.append, known=True)
         self._turn.records.append(certificate)
         self._pass_on(certificate)
         if certificate.kind is not Kind.NULLIFY:

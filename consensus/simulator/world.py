@@ -22,7 +22,7 @@ MS = 1_000_000
 MOST_EVENTS = 1_000_000
 SPITE = 0.95
 LIARS_BREATH = 20
-"""Messages of a liar in a millisecond: two of them could else keep each other, and the simulation, busy for ever."""
+"""Messages of a liar at once, and one more a millisecond: two could else keep each other busy for ever."""
 CHANGE = b"change "
 
 
@@ -88,8 +88,8 @@ class Node:
     busy_until: int = 0
     wake_at: int = 0
     nonce: int = 0
-    breath: tuple[int, int] = (-1, 0)
-    """Of a liar: the millisecond, and how much it may still say in it."""
+    breath: tuple[int, float] = (0, 0.0)
+    """Of a liar: when it spoke last, and how much it could still say then."""
 
 
 class World:
@@ -263,10 +263,10 @@ class World:
         outgoing: list[tuple[int | None, Message | bytes]] = list(turn.messages)
         if node.hands is not None:
             outgoing = node.hands(node, turn)
-            if node.breath[0] != self.now // MS:
-                node.breath = self.now // MS, LIARS_BREATH
-            outgoing = outgoing[: node.breath[1]]
-            node.breath = node.breath[0], node.breath[1] - len(outgoing)
+            last, left = node.breath
+            left = min(LIARS_BREATH, left + (self.now - last) / MS)
+            outgoing = outgoing[: int(left)]
+            node.breath = self.now, left - len(outgoing)
         for to, message in outgoing:
             targets = self._numbers(node) if to is None else [to]
             for target in targets:
