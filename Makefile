@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint bench accuracy torture clean
+.PHONY: demo test lint bench accuracy torture storm campaign clean
 
 demo: .venv/runtime
 	$(BIN)/swarm demo
@@ -28,10 +28,21 @@ bench: .venv/dev
 	$(BIN)/swarm bench fast
 	$(BIN)/swarm bench gate
 	$(BIN)/swarm bench ticks
+	$(BIN)/swarm bench consensus
 
 # A hundred times the messages that `make test` sends.
 torture: .venv/dev
 	RISKSWARM_TORTURE_MESSAGES=100000000 $(BIN)/python -m pytest --timeout=3600 tests/cluster/lanes/test_torture.py
+
+# Replicas on real Ray, killed under load, KILLS times.
+KILLS ?= 100
+storm: .venv/dev
+	RISKSWARM_TORTURE_KILLS=$(KILLS) $(BIN)/python -m pytest --timeout=3600 tests/consensus/test_committee.py
+
+# Storms of new seeds over the consensus core, for MINUTES; a seed that fails is printed.
+MINUTES ?= 10
+campaign: .venv/dev
+	$(BIN)/python -m consensus.simulator.campaign --minutes $(MINUTES)
 
 # About two hours of one core; a run that was stopped goes on where it stopped.
 accuracy: .venv/dev

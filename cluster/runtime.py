@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import ray
@@ -148,10 +148,12 @@ def spawn(
     max_concurrency: int | None = None,
     max_pending_calls: int = -1,
     resources: dict[str, float] | None = None,
+    spread: bool = False,
 ) -> Any:
     """Create ``cls`` as a named, detached actor that Ray restarts for ever and whose calls Ray never repeats.
 
-    Agents ask for no CPU: a roster is larger than a laptop has cores, and Ray would count, not pin, them.
+    Agents ask for no CPU: a roster is larger than a laptop has cores, and Ray would count, not pin, them. ``spread``
+    asks for nodes in turn, where there are several.
 
     Raises
     ------
@@ -166,6 +168,8 @@ def spawn(
         "concurrency_groups": concurrency_groups,
         "resources": resources,
     }
+    if spread:
+        options["scheduling_strategy"] = "SPREAD"
     if max_concurrency is not None:
         options["max_concurrency"] = max_concurrency
     actor_class: Any = ray.remote(**options)(cls)
@@ -216,6 +220,26 @@ def wait_for(reference: Any, timeout_s: float) -> Any:
         raise DeadlineExceeded(
             f"no answer within {timeout_s:.3f} s", "Allow more time, or run `swarm health`"
         ) from None
+
+
+def teller(method: Any) -> Callable[..., bool]:
+    """A function that calls an actor's method, wants no answer and never waits; it says whether the call was taken."""
+    prepared = method.options(num_returns=0)
+
+    def tell(*arguments: Any) -> bool:
+        try:
+            prepared.remote(*arguments)
+        except (RayError, ValueError):
+            return False
+        return True
+
+    return tell
+
+
+def first_of(references: Sequence[Any], count: int, timeout_s: float) -> tuple[list[Any], list[Any]]:
+    """(calls that have ended, others), as soon as ``count`` have ended or the time is up."""
+    done, others = ray.wait(list(references), num_returns=min(count, len(references)), timeout=max(0.0, timeout_s))
+    return done, others
 
 
 def swarm_error(error: BaseException) -> SwarmError | None:

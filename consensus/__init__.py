@@ -1,1 +1,1 @@
-"""Floor 2, Byzantine agreement. Nothing is built here yet; no calculation of today depends on a vote."""
+"""Floor 2, Byzantine agreement: Simplex, its replicas, and the committee as clients see it."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 import signal
 import tempfile
 import threading
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from actors.agent import CONCURRENCY_GROUPS, Agent, Identity
+from actors.consensus import agent as consensus_agent
+from actors.consensus.agent import ReplicaAgent
 from actors.market.market_data.agent import MarketDataAgent
 from actors.pinned import shares
 from actors.risk.agent import RiskAgent
@@ -32,10 +35,13 @@ from actors.trading.gate.book import read as read_gate_book
 from cluster import head, runtime, session, topology
 from cluster.errors import BootFailed, InvalidSettings, SessionConflict, SwarmError, SwarmUnavailable
 from cluster.session import Session
+from consensus import decisions
+from consensus.committee import replica_name
+from consensus.simplex.types import Committee
 from hive.hub.agent import Hub
 from hive.hub.registry import RosterEntry
 from hive.messages.calculation import Role
-from hive.messages.health import AgentState, SwarmHealth, SwarmState
+from hive.messages.health import AgentState, SwarmHealth
 from hive.routing.kernels import MOST_ROWS
 from hive.routing.page import instance_id
 from swarm.settings import GATE_DIRECTORY, Settings
@@ -68,6 +74,9 @@ ROSTER = (
     RosterLine(PortfolioAgent),
     RosterLine(GateAgent, many=False),
 )
+VOTER = RosterLine(ReplicaAgent)
+"""As many as ``consensus.voters``, each with a number of its own."""
+SALT_BYTES = 16
 
 
 def version() -> str:
@@ -157,8 +166,8 @@ def down(home: Path) -> str:
 
 
 @contextlib.contextmanager
-def embedded(settings: Settings, progress: Progress, home: Path | None = None) -> Iterator[None]:
-    """A swarm inside this process: its Ray dies with the process, and without a ``home`` its store does too."""
+def embedded(settings: Settings, progress: Progress, home: Path | None = None) -> Iterator[Path]:
+    """A swarm inside this process, and its home: its Ray dies with the process, and without ``home`` its store too."""
     with contextlib.ExitStack() as stack:
         if home is None:
             home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riskswarm-")))
@@ -171,7 +180,7 @@ def embedded(settings: Settings, progress: Progress, home: Path | None = None) -
         stack.callback(runtime.disconnect)
         bring_up(settings, home, progress)
         stack.callback(_retire_gate, home)
-        yield
+        yield home
 
 
 def bring_up(settings: Settings, home: Path, progress: Progress) -> SwarmHealth:
@@ -194,6 +203,7 @@ def bring_up(settings: Settings, home: Path, progress: Progress) -> SwarmHealth:
     try:
         _create(settings, home, created)
         progress("creating agents", None)
+        found_committee(settings, home, created, give_up)
         return _until_healthy(created[Role.HUB.value], settings, give_up, progress)
     except BaseException:
         _retire_gate(home)
@@ -223,17 +233,27 @@ def roster(settings: Settings) -> tuple[tuple[RosterLine, RosterEntry], ...]:
     InvalidSettings
         They are more than the routing page has rows.
     """
-    found = tuple(
+    agents = tuple(
         (line, RosterEntry(agent_id=instance_id(line.agent.role, number), role=line.agent.role, critical=line.critical))
         for line in ROSTER
         for number in range(1, (settings.agents.instances if line.many else 1) + 1)
     )
+    voters = tuple(
+        (VOTER, RosterEntry(agent_id=replica_name(number), role=Role.CONSENSUS, critical=False))
+        for number in range(settings.consensus.voters)
+    )
+    found = agents + voters
     if len(found) > MOST_ROWS:
         raise InvalidSettings(
             f"agents.instances is {settings.agents.instances}: {len(found)} agents, and {MOST_ROWS} can be routed",
             "Lower it",
         )
     return found
+
+
+def committee_path(home: Path) -> Path:
+    """Where the public keys of a home's committee lie."""
+    return home / "consensus" / "committee.json"
 
 
 def _create(settings: Settings, home: Path, created: dict[str, Any]) -> None:
@@ -251,6 +271,16 @@ def _create(settings: Settings, home: Path, created: dict[str, Any]) -> None:
         max_concurrency=HUB_MAX_CONCURRENCY,
         max_pending_calls=HUB_MAX_CONCURRENCY,
     )
+    create_agents(settings, home, entries, created)
+
+
+def create_agents(
+    settings: Settings,
+    home: Path,
+    entries: tuple[tuple[RosterLine, RosterEntry], ...],
+    created: dict[str, Any],
+) -> None:
+    """Create these agents of the roster and enter their handles."""
     seated = [entry.agent_id for line, entry in entries if issubclass(line.agent, (RiskAgent, GateAgent))]
     asked = shares(seated, settings.agents, topology.discover(), runtime.free_resources())
     for line, entry in entries:
@@ -262,10 +292,15 @@ def _create(settings: Settings, home: Path, created: dict[str, Any]) -> None:
             version=version(),
             heartbeat_s=settings.hub.heartbeat_s,
         )
+        groups = CONCURRENCY_GROUPS
         arguments: tuple[Any, ...] = (getattr(settings, entry.role.value, None), settings.lanes)
-        if line.agent is MarketDataAgent:
+        if line is VOTER:
+            groups = consensus_agent.CONCURRENCY_GROUPS
+            folder = committee_path(home).parent / entry.agent_id
+            arguments = (settings.consensus, str(folder), committee_path(home).exists())
+        elif line.agent is MarketDataAgent:
             arguments = (settings.market, str(home / "snapshots"))
-        if line.agent is GateAgent:
+        elif line.agent is GateAgent:
             arguments = (*arguments, read_gate_book(settings.gate.book), str(home / GATE_DIRECTORY))
         created[entry.agent_id] = runtime.spawn(
             line.agent,
@@ -274,14 +309,52 @@ def _create(settings: Settings, home: Path, created: dict[str, Any]) -> None:
             *arguments,
             name=entry.agent_id,
             namespace=settings.namespace,
-            concurrency_groups=CONCURRENCY_GROUPS,
+            concurrency_groups=groups,
             max_pending_calls=settings.agents.max_pending_calls,
             resources=asked.get(entry.agent_id),
+            spread=line is VOTER,
         )
+
+
+def found_committee(settings: Settings, home: Path, created: dict[str, Any], give_up: float) -> None:
+    """Give voters that are in no committee yet their places in one, and keep its public keys in the home.
+
+    The voters' own word goes first: if a founding was broken off, it is finished as it was begun.
+
+    Raises
+    ------
+    InvalidSettings
+        The home's committee has another size.
+    BootFailed
+        More voters than may be faulty do not answer, or refuse their place.
+    """
+    voters = [created[replica_name(number)] for number in range(settings.consensus.voters)]
+    path = committee_path(home)
+    if path.exists() and voters and len(decisions.read_committee(path).keys) != len(voters):
+        raise InvalidSettings(
+            f"{path} is a committee of {len(decisions.read_committee(path).keys)}, consensus.voters is {len(voters)}",
+            "Give its size, or move the folder away to found another one",
+        )
+    if path.exists() or not voters:
+        return
+    try:
+        left_s = max(0.1, give_up - time.monotonic())
+        answers = runtime.wait_for([voter.founding.remote() for voter in voters], left_s)
+        text = next((text for _, text in answers if text), "")
+        if not text:
+            salt = os.urandom(SALT_BYTES)
+            text = decisions.committee_text(Committee.founded(tuple(key for key, _ in answers), salt), salt)
+        runtime.wait_for([voter.found.remote(text) for voter in voters], max(0.1, give_up - time.monotonic()))
+    except (SwarmError, runtime.ActorUnreachable) as error:
+        raise BootFailed(f"the committee could not be founded: {error}", "Mend that, and start again") from error
+    draft = path.with_suffix(".draft")
+    draft.write_text(text)
+    draft.replace(path)
 
 
 def _until_healthy(hub: Any, settings: Settings, give_up: float, progress: Progress) -> SwarmHealth:
     health: SwarmHealth | None = None
+    may_lack = max(0, settings.consensus.voters - 1) // 3
     while time.monotonic() < give_up:
         try:
             health = runtime.wait_for(hub.health.remote(), max(0.1, give_up - time.monotonic()))
@@ -291,9 +364,12 @@ def _until_healthy(hub: Any, settings: Settings, give_up: float, progress: Progr
             break
         assert health is not None
         progress("waiting for the roster", health)
-        if health.state is SwarmState.HEALTHY:
-            return health
-        if any(agent.report is not None and agent.report.state is AgentState.DEAD for agent in health.agents):
+        lost = [agent for agent in health.agents if agent.report is not None and agent.report.state is AgentState.DEAD]
+        voters = [agent for agent in lost if agent.role is Role.CONSENSUS]
+        others = {agent.state for agent in health.agents if agent not in voters}
+        if others == {AgentState.HEALTHY} and len(voters) <= may_lack:
+            return health  # a committee lives without those it may lose, and health says which
+        if len(lost) > len(voters) or len(voters) > may_lack:
             raise BootFailed(f"an agent cannot start: {'; '.join(health.problems)}", "Mend that, and start again")
         time.sleep(POLL_S)
     problems = "; ".join(health.problems) if health else "the hub does not answer"

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 from cluster import runtime, session
 from cluster.errors import InvalidRequest, LanesUnavailable, Overloaded, SwarmError, SwarmUnavailable
 from cluster.lanes.port import PortStatus
+from consensus.committee import CommitteeClient
+from consensus.decisions import read_committee
 from hive.desk import COMMON, FastDesk, FastResult
 from hive.figures import SHOWN
 from hive.market.snapshot import SnapshotHeader
@@ -104,6 +106,7 @@ class SwarmClient:
         if address is not None:
             runtime.connect(address, namespace)
         self._namespace = namespace
+        self._home = place
         self._closed = False
         self._hub: Any = None
         self._lock = threading.Lock()
@@ -138,8 +141,9 @@ class SwarmClient:
 
         chosen = settings if settings is not None else load(home=swarm_home())[0]
         place = Path(home).expanduser().absolute() if home is not None else None
-        with boot.embedded(chosen, progress or (lambda _text, _health: None), place):
+        with boot.embedded(chosen, progress or (lambda _text, _health: None), place) as kept:
             client = cls(settings=chosen)
+            client._home = kept
             try:
                 yield client
             finally:
@@ -377,6 +381,32 @@ class SwarmClient:
         client = GateClient(reach=RayReach(self._namespace, wait=wait, lanes=distance != Distance.CALL))
         client.facts(timeout_s)
         return client
+
+    def committee(self, *, proposer: str = "", keys: str | Path | None = None) -> CommitteeClient:
+        """The committee that decides what increases risk: propose, vote, finalize, and read its log.
+
+        Parameters
+        ----------
+        proposer : str
+            Who moves what is proposed here, for the log.
+        keys : str or Path, optional
+            File of the committee's public keys, which every decision is verified against, instead of the home's.
+
+        Raises
+        ------
+        SwarmUnavailable
+            The swarm has no committee.
+        InvalidInput
+            The file of its keys cannot be read.
+        """
+        self._refuse_closed()
+        path = Path(keys) if keys is not None else self._home / "consensus" / "committee.json"
+        if keys is None and not path.exists():
+            raise SwarmUnavailable(f"no committee is founded in {self._home}", "Set consensus.voters to 4, 7 or 10")
+        first = read_committee(path)
+        return CommitteeClient(
+            first, self._namespace, deadline_s=self._settings.consensus.deadline_s, proposer=proposer
+        )
 
     def calculate_fast(self, portfolio: Portfolio, *, confidence: float = 0.95, timeout_s: float = 10.0) -> FastResult:
         """What :meth:`fast` gives, asked of the hub, which has the lanes: one Ray call, from any machine.

@@ -30,6 +30,7 @@ from actors.settings import ShellSettings
 from actors.trading.gate.settings import GateSettings
 from cluster.errors import InvalidSettings
 from cluster.lanes.settings import LaneSettings
+from consensus.settings import ConsensusSettings
 from hive.hub.settings import HubSettings
 from hive.market.settings import MarketSettings
 
@@ -70,6 +71,7 @@ class Settings:
     hub: HubSettings = field(default_factory=HubSettings)
     agents: ShellSettings = field(default_factory=ShellSettings)
     lanes: LaneSettings = field(default_factory=LaneSettings)
+    consensus: ConsensusSettings = field(default_factory=ConsensusSettings)
     value_at_risk: ValueAtRiskSettings = field(default_factory=ValueAtRiskSettings)
     stress: StressSettings = field(default_factory=StressSettings)
     correlation: CorrelationSettings = field(default_factory=CorrelationSettings)

@@ -36,6 +36,7 @@ from hive.hub.registry import Instance, Registry, RosterEntry, choose, swarm_sta
 from hive.hub.settings import HubSettings
 from hive.market.snapshot import SHORT_ID, SnapshotHeader
 from hive.messages.calculation import (
+    METHODS,
     AgentAnswer,
     AnswerStatus,
     CalculationRequest,
@@ -163,7 +164,7 @@ class Hub:
         """The market data agent made ``header`` the current snapshot; the risk agents start to rebuild on it."""
         self._current = header
         for instance in self._registry.instances():
-            if instance.entry.role is not Role.MARKET_DATA and instance.handle is not None:
+            if instance.entry.role in METHODS and instance.handle is not None:
                 self._keep(asyncio.ensure_future(_ignore_death(_prepare(instance, header.snapshot_id))))
 
     async def calculate(self, request: CalculationRequest) -> tuple[CalculationResult, ...]:

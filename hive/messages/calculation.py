@@ -35,6 +35,7 @@ class Role(StrEnum):
     LIQUIDITY = "liquidity"
     PORTFOLIO = "portfolio"
     GATE = "gate"
+    CONSENSUS = "consensus"
 
 
 class CalculationType(StrEnum):

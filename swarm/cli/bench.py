@@ -217,6 +217,27 @@ def docs(
     emit({"page": str(out)}, Text(f"{out} holds {', '.join(taken.bench for taken in records)}"), as_json=False)
 
 
+@app.command()
+def consensus(
+    context: typer.Context,
+    voters: Annotated[list[int] | None, typer.Option(help="Committee sizes; else 4, 7 and 10.")] = None,
+    decisions: Annotated[int, typer.Option(min=10, help="Decisions timed for each size.")] = 200,
+    as_json: Json = False,
+) -> None:
+    """Time decisions of the committee through real replicas, one at a time, batched, and over a leader's death."""
+    from swarm.bench import consensus as bench
+
+    here: Context = context.obj
+    _run(
+        here,
+        "consensus",
+        lambda progress: bench.run(
+            voters=bench.sizes(voters or ()), count=decisions, settings=here.settings, progress=progress
+        ),
+        as_json=as_json,
+    )
+
+
 def _run(
     here: Context, name: str, work: Callable[[Callable[[str], None]], Sequence[record.Row]], *, as_json: bool
 ) -> None:

@@ -195,7 +195,8 @@ def test_an_unknown_calculation_is_refused_and_the_known_are_listed():
 
 def test_comprehensive_asks_every_agent_that_some_other_calculation_asks():
     single = {role for kind in CalculationType if kind is not CalculationType.COMPREHENSIVE for role in kind.roles}
-    assert set(CalculationType.COMPREHENSIVE.roles) == single == set(Role) - {Role.HUB, Role.MARKET_DATA, Role.GATE}
+    others = {Role.HUB, Role.MARKET_DATA, Role.GATE, Role.CONSENSUS}
+    assert set(CalculationType.COMPREHENSIVE.roles) == single == set(Role) - others
 
 
 def test_a_request_without_portfolios_or_with_two_snapshots_is_refused():

@@ -1,0 +1,1 @@
+"""One voter of the committee as an agent of the swarm."""

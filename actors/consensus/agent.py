@@ -1,0 +1,205 @@
+"""A voter of the committee as a Ray actor: it lives, registers and beats as agents do; a replica of it decides.
+
+Ray neither repeats nor orders anything that matters here: messages are told and forgotten, and the protocol says again
+what was lost. When Ray restarts the process, key, committee and log are read again before anything is said.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from actors.agent import Agent, Identity
+from actors.settings import ShellSettings
+from cluster import pinning, runtime
+from cluster.errors import LanesUnavailable, SwarmError, SwarmUnavailable
+from cluster.lanes.broadcast import BroadcastAddress
+from consensus.ballots import Ballot
+from consensus.committee import replica_name
+from consensus.lanes import Lanes
+from consensus.replica import Answer, Replica, Seat
+from consensus.settings import ConsensusSettings
+from consensus.simplex.crypto import Signer
+from hive.messages.calculation import Role
+from hive.messages.health import AgentReport, AgentState
+
+CALLERS = 32
+CONCURRENCY_GROUPS = {"health": 1, "control": 2, "inbox": 1, "clients": CALLERS}
+"""Of the inbox one thread, since it only puts down what came; of clients as many as may wait for decisions."""
+INTRODUCTION_S = 5.0  # how long a peer may take to say where it speaks
+NICENESS = 0  # Ray's workers run at 15, where any other process holds up every view
+SWITCH_S = 0.001  # the thread that takes messages down must not wait 5 ms for the one that reads them
+
+
+class ReplicaAgent(Agent):
+    """A voter.
+
+    Parameters
+    ----------
+    folder : str
+        Where this voter keeps key, committee and log.
+    founded : bool
+        Whether its committee exists: a key that is missing then has been lost, and none is made.
+    """
+
+    role: ClassVar[Role] = Role.CONSENSUS
+
+    def __init__(
+        self, identity: Identity, shell: ShellSettings, settings: ConsensusSettings, folder: str, founded: bool
+    ) -> None:
+        self._settings, self._seat, self._may_make = settings, Seat(Path(folder)), not founded
+        self._opening = threading.Lock()
+        self._rank = ""
+        self._replica: Replica | None = None
+        self._lanes: Lanes | None = None
+        self._peers: list[Callable[..., bool]] = []
+        super().__init__(identity, shell)
+
+    def initialise(self) -> None:
+        """Open key, committee and log, find the peers, and take part."""
+        self._key()
+        sys.setswitchinterval(SWITCH_S)
+        self._rank = pinning.renice(NICENESS)
+        if not self._seat.founded:
+            raise SwarmUnavailable("the committee has not been founded", "It is while the swarm comes up")
+        if self._replica is None:
+            with self._opening:
+                replica = Replica(self._seat, self._settings, self._tell)
+            try:
+                names = [replica_name(number) for number in range(len(replica.first.keys))]
+                peers = [runtime.find_actor(name, self.identity.namespace) for name in names]
+                self._peers = [runtime.teller(peer.deliver) for peer in peers]
+                self._speak_through_lanes(replica, peers)
+            except BaseException:
+                replica.close()
+                raise
+            replica.start()
+            self._replica = replica
+
+    @runtime.answered_in("health")
+    def ping(self) -> AgentReport:
+        """The agent's own report; a voter that does not take part in full is DEGRADED and says why."""
+        if self._replica is not None and self.state in {AgentState.HEALTHY, AgentState.DEGRADED}:
+            trouble = self._replica.trouble
+            self.become(AgentState.DEGRADED if trouble else AgentState.HEALTHY, trouble)
+        return super().ping()
+
+    @runtime.answered_in("control")
+    def founding(self) -> tuple[bytes, str]:
+        """The voter's public key, and the committee it is in; empty text while it is in none.
+
+        Raises
+        ------
+        KeyUnusable
+            The key is missing, or others may read it.
+        """
+        public = self._key().public
+        return public, self._seat.committee.read_text() if self._seat.founded else ""
+
+    @runtime.answered_in("control")
+    def found(self, committee: str) -> None:
+        """Take a place in a committee; raises as :meth:`consensus.replica.Seat.found`."""
+        with self._opening:
+            self._seat.found(committee, self._seat.signer(may_make=False) if self._seat.founded else self._signer())
+
+    @runtime.answered_in("inbox")
+    def deliver(self, sender: int, messages: Sequence[bytes]) -> None:
+        """Hear a peer; before this voter takes part, it hears nothing."""
+        if self._replica is not None:
+            self._replica.deliver(sender, messages)
+
+    @runtime.answered_in("control")
+    def introduce(self, peer: int, node: str) -> BroadcastAddress | None:
+        """Where this voter speaks, for a peer of the same node that will listen; one that names none will not."""
+        if self._lanes is None:
+            return None
+        if node != runtime.node_id():
+            self._lanes.listening.discard(peer)
+            return None
+        self._lanes.listening.add(peer)
+        return self._lanes.address
+
+    @runtime.answered_in("clients")
+    def ballots(self, motions: Sequence[bytes]) -> tuple[int, list[Any]]:
+        """The epoch, and this voter's ballots or refusals."""
+        found: tuple[int, list[Ballot | Any]] = self._taking_part().ballots(motions)
+        return found
+
+    @runtime.answered_in("clients")
+    def decide(self, bodies: Sequence[bytes], patience_s: float, pass_on: bool) -> list[Answer]:
+        """What becomes of requests."""
+        return self._taking_part().decide(bodies, patience_s, pass_on=pass_on)
+
+    @runtime.answered_in("clients")
+    def decided(self, identities: Sequence[bytes]) -> list[Answer]:
+        """Decisions by id."""
+        return self._taking_part().found(identities)
+
+    @runtime.answered_in("clients")
+    def log(self, above: int, most: int) -> list[tuple[bytes, int, bytes]]:
+        """Decisions above a height."""
+        return self._taking_part().log(above, most)
+
+    @runtime.answered_in("clients")
+    def evidence(self) -> list[bytes]:
+        """Proofs of misconduct."""
+        return self._taking_part().evidence()
+
+    @runtime.answered_in("control")
+    def status(self) -> dict[str, Any]:
+        """Where the voter stands, on which node."""
+        place = {
+            "name": self.identity.agent_id,
+            "node": runtime.node_id(),
+            "state": self.state.value,
+            "rank": self._rank,
+            "transport": "ray" if self._lanes is None else "lanes",
+            "by_lane": 0 if self._lanes is None else self._lanes.spoken,
+        }
+        return place | (self._replica.status() if self._replica is not None else {})
+
+    @runtime.answered_in("control")
+    def nothing(self) -> None:
+        """What a bare call costs; for benchmarks."""
+
+    def _key(self) -> Signer:
+        with self._opening:
+            return self._signer()
+
+    def _signer(self) -> Signer:
+        return self._seat.signer(may_make=self._may_make)
+
+    def _tell(self, peers: list[int], messages: list[bytes]) -> int:
+        assert self._replica is not None
+        number = self._replica.number
+        left = self._lanes.tell(peers, messages) if self._lanes is not None else peers
+        return sum(not self._peers[peer](number, messages) for peer in left)
+
+    def _speak_through_lanes(self, replica: Replica, handles: list[Any]) -> None:
+        """Let the peers know where this voter speaks and listens, if it does, or that it does no more."""
+        others = [number for number in range(len(handles)) if number != replica.number]
+        if self._settings.transport == "ray":
+            for number in others:
+                runtime.teller(handles[number].introduce)(replica.number, "")
+            return
+        node = runtime.node_id()
+
+        def introduce(peer: int) -> Any:
+            try:
+                return runtime.wait_for(handles[peer].introduce.remote(replica.number, node), INTRODUCTION_S)
+            except (SwarmError, runtime.ActorUnreachable, runtime.QueueFull):
+                return None
+
+        try:
+            self._lanes = Lanes(replica.number, others, introduce, replica.deliver)
+        except LanesUnavailable:
+            return  # peers of another life are told by their own ears, which find nothing to listen to
+        self._lanes.start()
+
+    def _taking_part(self) -> Replica:
+        if self._replica is None:
+            raise SwarmUnavailable(f"{self.identity.agent_id} does not take part yet", "Ask another replica")
+        return self._replica

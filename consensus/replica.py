@@ -1,0 +1,669 @@
+"""A replica: one thread that owns a core and its log, and does what the core says, disk before network.
+
+A turn of its loop takes what lies in the inbox, feeds it to the core, appends every record of the turn with one sync,
+and only then sends: to each peer one call with all that it shall hear. A full inbox drops what comes, since the
+protocol says everything again; nothing that arrives here raises. Whatever fails while the log is written ends the
+replica, which says so and votes no more.
+
+How messages travel is not known here: ``send`` is given.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from cluster.errors import Overloaded, SwarmError
+from consensus import ballots, decisions
+from consensus.ballots import Ballot, Choice, Motion, Rules
+from consensus.errors import BadEvidence, Refused, StaleEpoch
+from consensus.settings import ConsensusSettings, timing_of
+from consensus.simplex import proofs
+from consensus.simplex.core import Core, Turn
+from consensus.simplex.crypto import KeyUnusable, Signer, load_key, make_key
+from consensus.simplex.proofs import Proof
+from consensus.simplex.types import Committee, Kind, Malformed, Notice, Request, decode, encode, unpacked
+from consensus.simplex.wal import Log
+
+MOST_A_TURN: Final = 512
+"""Events of one turn of the loop, so that one sync serves many and none waits long."""
+MOST_WAITERS: Final = 4096
+MOST_KEPT: Final = 64
+"""Proofs, refusals and alerts that a status shows."""
+LONGEST_SLEEP_S: Final = 0.5
+TEND_NS: Final = 1_000_000_000
+UNHURRIED_NS: Final = 20_000_000
+"""How long a finalisation may wait for another message to go with."""
+NEVER_NS: Final = 2**63
+STRANGER: Final = 1000
+"""Added to the number of a peer that is no voter of the present epoch: answers still find it."""
+HISTOGRAM_BUCKETS: Final = 24
+"""Of decision times; bucket k counts those below 2^k microseconds."""
+
+Send = Callable[[list[int], list[bytes]], int]
+"""(peers, messages for each of them) -> how many could not be reached. Must neither wait nor raise."""
+Judge = Callable[[Motion, int], tuple[Choice, str]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a replica says of one request: its decision with what proves it, a refusal, or neither in time."""
+
+    evidence: bytes = b""
+    refusal: SwarmError | None = None
+
+
+@dataclass(frozen=True)
+class Seat:
+    """What a voter keeps on disk, in a folder of its own that nobody else may read."""
+
+    folder: Path
+
+    @property
+    def key(self) -> Path:
+        """The private key."""
+        return self.folder / "key"
+
+    @property
+    def log(self) -> Path:
+        """The write-ahead log."""
+        return self.folder / "log"
+
+    @property
+    def committee(self) -> Path:
+        """The first committee; written last, so that a voter with it has been founded."""
+        return self.folder / "committee.json"
+
+    @property
+    def lost(self) -> Path:
+        """There from when the log was found missing until silence may end."""
+        return self.folder / "log-lost"
+
+    @property
+    def founded(self) -> bool:
+        """Whether this voter is of a committee."""
+        return self.committee.exists()
+
+    def signer(self, *, may_make: bool) -> Signer:
+        """The voter's key; a new one where none may have been lost.
+
+        Raises
+        ------
+        KeyUnusable
+            It is missing in a committee that exists, others may read it, or it is none.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self.key.exists():
+            return load_key(self.key)
+        if self.founded or not may_make:
+            raise KeyUnusable(
+                f"the key {self.key} of a voter is missing", "Restore it; a new one is no member of the committee"
+            )
+        return make_key(self.key)
+
+    def found(self, text: str, signer: Signer) -> None:
+        """Take a place in a new committee: an empty log first, then the word that it was there.
+
+        Raises
+        ------
+        SwarmError
+            The voter is in another committee, or its key is not in this one.
+        """
+        committee = decisions.committee_of(text, "the founding")
+        if signer.public not in committee.keys:
+            raise KeyUnusable("this voter's key is not in the committee that is founded", "Found it with this key")
+        if self.founded:
+            if decisions.read_committee(self.committee) != committee:
+                raise KeyUnusable(f"{self.folder} belongs to another committee", "Give the voter a folder of its own")
+            return
+        if self.log.exists():  # of a founding that was not finished: nothing was ever voted there
+            self.log.unlink()
+        log = Log.create(self.log, committee.chain, signer.public)
+        log.close()
+        draft = self.committee.with_suffix(".draft")
+        with draft.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.committee)
+        _sync_folder(self.folder)
+
+    def open(self, committee: Committee, signer: Signer) -> tuple[Log, int]:
+        """The log, and 0, or the nonce of a voter that has lost it.
+
+        Raises
+        ------
+        LogUnusable
+            It is damaged, of another voter, or another process has it open.
+        """
+        if not self.log.exists():
+            self.lost.touch(mode=0o600)
+            _sync_folder(self.folder)  # before there is a log again: a second crash must not make it look whole
+            log = Log.create(self.log, committee.chain, signer.public)
+        else:
+            log = Log(self.log, committee.chain, signer.public)
+        return log, (secrets.randbits(62) | 1) if self.lost.exists() else 0
+
+
+@dataclass(slots=True)
+class _Ask:
+    """A question of a client: requests, and who waits for what becomes of them."""
+
+    bodies: list[bytes]
+    pass_on: bool
+    future: Future[list[Answer]]
+    begun_ns: int
+    give_up_ns: int
+    answers: list[Answer | None] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Work:
+    """Something to be done by the thread that owns the core."""
+
+    work: Callable[[], Any]
+    future: Future[Any]
+
+
+@dataclass
+class Counters:
+    """What a replica has done in this life."""
+
+    turns: int = 0
+    received: int = 0
+    sent: int = 0
+    letters: int = 0
+    """To one peer each, with all that it was told in a turn."""
+    dropped: int = 0
+    """Messages and questions that found the inbox full."""
+    unsent: int = 0
+    """Letters that a peer's queue had no room for."""
+    garbage: int = 0
+    """Messages that were none."""
+    requests: int = 0
+    decisions: int = 0
+    refusals: int = 0
+    core_ns: int = 0
+    sync_ns: int = 0
+    send_ns: int = 0
+    longest_sync_ns: int = 0
+
+
+class Replica:
+    """One voter at work.
+
+    Parameters
+    ----------
+    seat : Seat
+        Founded, in a committee.
+    send : callable
+        Hands messages to peers, by their numbers in the first committee.
+    judge : callable
+        The word of this voter as an elector.
+
+    Raises
+    ------
+    KeyUnusable, LogUnusable
+        It must not vote.
+    """
+
+    def __init__(self, seat: Seat, settings: ConsensusSettings, send: Send, judge: Judge = ballots.judge) -> None:
+        self._seat, self._settings, self._send, self._judge = seat, settings, send, judge
+        self._timing = timing_of(settings)
+        self.first = decisions.read_committee(seat.committee)
+        self._signer = seat.signer(may_make=False)
+        if self._signer.public not in self.first.keys:
+            raise KeyUnusable(f"the key {seat.key} is no voter's of {seat.committee}", "Restore the voter's own key")
+        self.number = self.first.keys.index(self._signer.public)
+        self._log, nonce = seat.open(self.first, self._signer)
+        self._rules = Rules(lambda: self._core.chain.committees)
+        try:
+            self._core = Core(
+                self.first,
+                self._signer,
+                self._rules,
+                self._timing,
+                log=self._log.records,
+                now_ns=time.monotonic_ns(),
+                nonce=nonce,
+            )
+        except BaseException:
+            self._log.close()
+            raise
+        self._cut = self._log.cut
+        self._recalled = len(self._log.records)
+        self._log.records = []  # the core has taken them up
+        self.counters = Counters()
+        self.failure = ""
+        """Why it votes no more; empty while it does."""
+        self._histogram = [0] * HISTOGRAM_BUCKETS
+        self._heights: dict[bytes, int] = {}
+        """Height of the first decision of each motion: what counts, should it be decided again."""
+        self._asks: dict[bytes, list[tuple[_Ask, int]]] = {}
+        self._waiters = 0
+        self._evidence: dict[int, bytes] = {}
+        self._proofs: dict[tuple[int, int], Proof] = {}
+        self._noted: deque[dict[str, Any]] = deque(maxlen=MOST_KEPT)
+        self._tended_ns = 0
+        self._unhurried: list[bytes] = []
+        self._hurry_ns = NEVER_NS
+        self._epoch = self._core.committee.epoch
+        self._lost = nonce != 0
+        self._inbox: deque[tuple[int, bytes] | _Ask | _Work] = deque()
+        self._news = threading.Condition()
+        self._closing = False
+        for height in range(1, self._core.chain.height + 1):
+            self._enter(height)
+        self._thread = threading.Thread(target=self._live, name="replica", daemon=True)
+
+    def start(self) -> None:
+        """Begin to take part."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop, and let go of the log. Peers see a replica that is silent."""
+        with self._news:
+            self._closing = True
+            self._news.notify()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._log.close()
+
+    # For peers.
+
+    def deliver(self, sender: int, messages: Sequence[bytes]) -> None:
+        """Take messages that a peer seems to have sent. Never raises, never waits."""
+        with self._news:
+            for message in messages:
+                if len(self._inbox) >= self._settings.inbox:
+                    self.counters.dropped += 1
+                else:
+                    self._inbox.append((sender, message))
+            self._news.notify()
+
+    # For clients.
+
+    def ballots(self, motions: Sequence[bytes]) -> tuple[int, list[Ballot | SwarmError]]:
+        """The epoch, and this voter's ballot on each motion (packed fields), or why it gives none."""
+        committee = self._core.committee
+        given: list[Ballot | SwarmError] = []
+        for data in motions:
+            try:
+                motion = ballots.motion_of(unpacked(data))
+                choice, reason = self._judge(motion, time.time_ns())
+                given.append(ballots.ballot(self._signer, committee, motion, choice, reason))
+            except (Refused, Malformed) as error:
+                self._note("refused", str(error))
+                given.append(error)
+        return committee.epoch, given
+
+    def decide(self, bodies: Sequence[bytes], patience_s: float, *, pass_on: bool = True) -> list[Answer]:
+        """Have requests decided, and wait for that. The same request may come again: it is decided once.
+
+        Parameters
+        ----------
+        pass_on : bool
+            Tell the others at once; needless where the client has told all, and said again in time where it has not.
+
+        Returns
+        -------
+        list of Answer
+            One for each; empty where no decision came in time.
+        """
+        now_ns = time.monotonic_ns()
+        give_up_ns = now_ns + int(patience_s * 1e9)
+        asked = _Ask(list(bodies), pass_on, Future(), now_ns, give_up_ns, [None] * len(bodies))
+        refusal = self._put(asked)
+        if refusal is not None:
+            return [Answer(refusal=refusal)] * len(bodies)
+        try:
+            return asked.future.result(timeout=patience_s)
+        except FutureTimeout:
+            return [answer or Answer() for answer in asked.answers]
+
+    def found(self, identities: Sequence[bytes]) -> list[Answer]:
+        """Decisions by id, as far as this replica knows them."""
+        answers: list[Answer] = self._by_owner(lambda: [self._decided(identity) for identity in identities])
+        return answers
+
+    def log(self, above: int, most: int) -> list[tuple[bytes, int, bytes]]:
+        """(id, height, what proves it) of decisions above a height, lowest first."""
+
+        def entries() -> list[tuple[bytes, int, bytes]]:
+            chain = self._core.chain
+            found: list[tuple[bytes, int, bytes]] = []
+            for height in range(above + 1, chain.height + 1):
+                for request in chain.block(height).requests:
+                    identity = ballots.identity(ballots.decode(request))
+                    if self._heights.get(identity) == height:
+                        found.append((identity, height, self._evidence_of(height)))
+                if len(found) >= most:
+                    break
+            return found
+
+        listed: list[tuple[bytes, int, bytes]] = self._by_owner(entries)
+        return listed
+
+    def evidence(self) -> list[bytes]:
+        """Proofs of misconduct that this replica holds."""
+        return [proofs.encode(proof) for proof in list(self._proofs.values())]
+
+    def status(self) -> dict[str, Any]:
+        """How it fares; numbers are of this life."""
+        core, counters = self._core, self.counters
+        committee = core.committee
+        return {
+            "number": self.number,
+            "voter": core.voter,
+            "voters": len(committee.keys),
+            "epoch": committee.epoch,
+            "view": core.view,
+            "height": core.chain.height,
+            "tip": core.chain.tip.hex(),
+            "leader": committee.leader(core.view),
+            "quarantined": sorted(committee.quarantined),
+            "abstaining": core.abstaining,
+            "halted": core.halted,
+            "failure": self.failure,
+            "pending": core.pending,
+            "waiting": self._waiters,
+            "nullified_views": core.nullified_views,
+            "signatures_verified": core.checked,
+            "syncs": self._log.syncs,
+            "recalled": self._recalled,
+            "cut_bytes": self._cut,
+            "proofs": len(self._proofs),
+            "noted": list(self._noted),
+            "latency_histogram_us": self._histogram[:],
+            **{name: getattr(counters, name) for name in counters.__dataclass_fields__},
+        }
+
+    @property
+    def trouble(self) -> str:
+        """Why it does not take part in full; empty while it does."""
+        core = self._core
+        if self.failure:
+            return self.failure
+        if core.broken:
+            return "two certificates contradict each other: more than f voters are faulty; a person must look"
+        if core.halted:
+            return "too many views have failed in a row; a person must look"
+        if core.voter in core.committee.quarantined:
+            return "was proved faulty and is quarantined by agreement"
+        if core.abstaining:
+            return "has lost its log and abstains until it has caught up"
+        return ""
+
+    # The thread that owns core and log.
+
+    def _live(self) -> None:
+        try:
+            self._carry_out([self._core.begin()])
+            while not self._closing:
+                self._turn(self._taken())
+        except Exception as error:
+            self.failure = f"votes no more ({type(error).__name__}: {error})"
+            self._release()
+
+    def _taken(self) -> list[tuple[int, bytes] | _Ask | _Work]:
+        """What lies in the inbox; waits for something, or for the core's next wake-up."""
+        with self._news:
+            wait_s = (min(self._core.next_wake, self._hurry_ns) - time.monotonic_ns()) / 1e9
+            if not self._inbox and not self._closing and wait_s > 0:
+                self._news.wait(min(wait_s, LONGEST_SLEEP_S))
+            return [self._inbox.popleft() for _ in range(min(len(self._inbox), MOST_A_TURN))]
+
+    def _turn(self, events: list[tuple[int, bytes] | _Ask | _Work]) -> None:
+        began_ns = time.monotonic_ns()
+        core, counters = self._core, self.counters
+        turns: list[Turn] = []
+        work: list[_Work] = []
+        for event in events:
+            if isinstance(event, _Ask):
+                self._submit(event, turns)
+            elif isinstance(event, _Work):
+                work.append(event)
+            else:
+                counters.received += 1
+                sender, data = event
+                try:
+                    message = decode(data)
+                except Malformed:
+                    counters.garbage += 1
+                    continue
+                turns.append(core.handle(self._voter_of(sender), message, time.monotonic_ns()))
+        if core.next_wake <= time.monotonic_ns():
+            turns.append(core.wake(time.monotonic_ns()))
+        counters.core_ns += time.monotonic_ns() - began_ns
+        self._carry_out(turns)
+        if core.committee.epoch != self._epoch or time.monotonic_ns() - self._tended_ns > TEND_NS:
+            self._carry_out(self._tended())
+        for piece in work:
+            if piece.future.set_running_or_notify_cancel():
+                try:
+                    piece.future.set_result(piece.work())
+                except Exception as error:  # a question that cannot be answered is its asker's trouble
+                    piece.future.set_exception(error)
+        counters.turns += 1
+
+    def _carry_out(self, turns: list[Turn]) -> None:
+        """Disk, then network, then whoever waits."""
+        counters = self.counters
+        began_ns = time.monotonic_ns()
+        self._log.append([record for turn in turns for record in turn.records])
+        synced_ns = time.monotonic_ns()
+        counters.sync_ns += synced_ns - began_ns
+        counters.longest_sync_ns = max(counters.longest_sync_ns, synced_ns - began_ns)
+        self._speak([pair for turn in turns for pair in turn.messages])
+        counters.send_ns += time.monotonic_ns() - synced_ns
+        for turn in turns:
+            for decision in turn.decisions:
+                counters.decisions += 1
+                self._announce(self._enter(decision.block.height))
+            for proof in turn.proofs:
+                self._accuse(proof)
+        if self._lost and not self._core.abstaining:
+            self._seat.lost.unlink()  # what ends the silence is in the log now
+            self._lost = False
+
+    def _speak(self, messages: list[tuple[int | None, Any]]) -> None:
+        """One letter to each peer. Finalisations can wait for the next: the votes they are made of went to all."""
+        letters: dict[int, list[bytes]] = {}
+        others = [peer for peer in range(len(self.first.keys)) if peer != self.number]
+        for voter, message in messages:
+            data = encode(message)
+            if isinstance(message, Notice) and message.certificate.kind is Kind.FINALIZE:
+                self._unhurried.append(data)
+                self._hurry_ns = min(self._hurry_ns, time.monotonic_ns() + UNHURRIED_NS)
+                continue
+            for peer in others if voter is None else self._peer_of(voter):
+                letters.setdefault(peer, []).append(data)
+        if self._unhurried and (time.monotonic_ns() >= self._hurry_ns or all(peer in letters for peer in others)):
+            for peer in others:
+                letters.setdefault(peer, []).extend(self._unhurried)
+            self._unhurried, self._hurry_ns = [], NEVER_NS
+        alike: dict[tuple[bytes, ...], list[int]] = {}
+        for peer, letter in letters.items():
+            alike.setdefault(tuple(letter), []).append(peer)
+        for same, peers in alike.items():
+            self.counters.letters += len(peers)
+            self.counters.sent += len(peers) * len(same)
+            self.counters.unsent += self._send(peers, list(same))
+
+    def _voter_of(self, peer: int) -> int:
+        """A peer's number in the present epoch."""
+        keys = self._core.committee.keys
+        known = isinstance(peer, int) and 0 <= peer < len(self.first.keys) and self.first.keys[peer] in keys
+        return keys.index(self.first.keys[peer]) if known else STRANGER + peer if isinstance(peer, int) else STRANGER
+
+    def _peer_of(self, voter: int) -> list[int]:
+        keys = self._core.committee.keys
+        if 0 <= voter < len(keys):
+            return [self.first.keys.index(keys[voter])] if keys[voter] in self.first.keys else []
+        peer = voter - STRANGER
+        return [peer] if 0 <= peer < len(self.first.keys) and peer != self.number else []
+
+    # Requests.
+
+    def _submit(self, asked: _Ask, turns: list[Turn]) -> None:
+        for place, body in enumerate(asked.bodies):
+            self.counters.requests += 1
+            try:
+                identity = ballots.identity(ballots.decode(body))
+            except (Refused, Malformed) as error:
+                self._refuse(asked, place, error)
+                continue
+            if identity in self._heights:
+                self._answer(asked, place, self._decided(identity))
+                continue
+            fault = self._rules.fault(body)
+            if fault is not None:
+                self._refuse(asked, place, fault)
+                continue
+            turn = self._fed(body, asked.pass_on) if self._waiters < MOST_WAITERS else None
+            if turn is None:
+                busy = Overloaded(f"{self._core.pending} requests wait to be decided", "Try again shortly")
+                self._refuse(asked, place, busy)
+                continue
+            turns.append(turn)
+            self._asks.setdefault(identity, []).append((asked, place))
+            self._waiters += 1
+
+    def _fed(self, body: bytes, pass_on: bool) -> Turn | None:
+        """Give the core a request; None where it has no room."""
+        now_ns = time.monotonic_ns()
+        if pass_on:
+            return self._core.submit(body, now_ns)
+        if self._core.pending >= self._timing.most_pending:
+            return None
+        return self._core.handle(self.number, Request(body), now_ns)
+
+    def _refuse(self, asked: _Ask, place: int, refusal: SwarmError) -> None:
+        self.counters.refusals += 1
+        self._note("refused", str(refusal))
+        self._answer(asked, place, Answer(refusal=refusal))
+
+    def _answer(self, asked: _Ask, place: int, answer: Answer) -> None:
+        asked.answers[place] = answer
+        given = [one for one in asked.answers if one is not None]
+        if len(given) == len(asked.answers) and asked.future.set_running_or_notify_cancel():
+            asked.future.set_result(given)
+
+    def _decided(self, identity: bytes) -> Answer:
+        height = self._heights.get(identity)
+        return Answer() if height is None else Answer(self._evidence_of(height))
+
+    def _evidence_of(self, height: int) -> bytes:
+        """What proves a block: the same object for all its requests, so that an answer carries it once."""
+        if height not in self._evidence:
+            if len(self._evidence) >= MOST_KEPT:
+                self._evidence.clear()
+            self._evidence[height] = decisions.evidence_of(self._core.chain, height)
+        return self._evidence[height]
+
+    def _enter(self, height: int) -> list[bytes]:
+        """Know the decisions of a block; the ids of those that are new."""
+        fresh: list[bytes] = []
+        for request in self._core.chain.block(height).requests:
+            asked = ballots.decode(request)
+            identity = ballots.identity(asked)
+            if self._heights.setdefault(identity, height) == height:
+                fresh.append(identity)
+                if isinstance(asked, ballots.Quarantine):
+                    self._note("quarantined", f"voters {sorted(asked.quarantined)} by agreement at height {height}")
+        return fresh
+
+    def _announce(self, identities: Sequence[bytes]) -> None:
+        now_ns = time.monotonic_ns()
+        for identity in identities:
+            waiting = self._asks.pop(identity, ())
+            for asked, place in waiting:
+                self._waiters -= 1
+                bucket = min(HISTOGRAM_BUCKETS - 1, ((now_ns - asked.begun_ns) // 1000).bit_length())
+                self._histogram[bucket] += 1
+                self._answer(asked, place, self._decided(identity))
+
+    def _tended(self) -> list[Turn]:
+        """Now and then, and in every new epoch: forget who waits no more, and press the accusations that are open."""
+        now_ns = self._tended_ns = time.monotonic_ns()
+        stale = self._core.committee.epoch != self._epoch
+        self._epoch = self._core.committee.epoch
+        for identity, waiting in list(self._asks.items()):
+            kept = [(asked, place) for asked, place in waiting if asked.give_up_ns > now_ns and not stale]
+            if stale:
+                for asked, place in waiting:
+                    late = StaleEpoch("the committee changed before this was decided", "Ask for new ballots")
+                    self._answer(asked, place, Answer(refusal=late))
+            self._waiters -= len(waiting) - len(kept)
+            if kept:
+                self._asks[identity] = kept
+            else:
+                del self._asks[identity]
+        turns: list[Turn] = []
+        for proof in self._proofs.values():
+            try:
+                body = ballots.encode(ballots.quarantine(proof, self._core.chain.committees))
+            except BadEvidence:
+                continue  # it is done, or cannot be
+            turn = self._core.submit(body, now_ns)
+            if turn is not None:
+                turns.append(turn)
+        return turns
+
+    def _accuse(self, proof: Proof) -> None:
+        if (proof.epoch, proof.culprit) not in self._proofs and len(self._proofs) < MOST_KEPT:
+            self._proofs[proof.epoch, proof.culprit] = proof
+            self._note("accused", f"voter {proof.culprit} of epoch {proof.epoch}: {type(proof).__name__}")
+            self._tended_ns = 0
+
+    def _note(self, what: str, words: str) -> None:
+        self._noted.append({"what": what, "words": words, "utc_ns": time.time_ns()})
+
+    def _put(self, event: _Ask | _Work) -> SwarmError | None:
+        with self._news:
+            if self.failure or self._closing:
+                return SwarmError(f"this replica {self.failure or 'has been closed'}", "Ask another one")
+            if len(self._inbox) >= self._settings.inbox:
+                self.counters.dropped += 1
+                return Overloaded("the replica's inbox is full", "Try again shortly")
+            self._inbox.append(event)
+            self._news.notify()
+        return None
+
+    def _by_owner(self, work: Callable[[], Any]) -> Any:
+        piece = _Work(work, Future())
+        refusal = self._put(piece)
+        if refusal is not None:
+            raise refusal
+        try:
+            return piece.future.result(timeout=self._settings.deadline_s)
+        except FutureTimeout:
+            raise Overloaded("the replica is busy", "Try again shortly") from None
+
+    def _release(self) -> None:
+        """Let nobody wait for a replica that has ended."""
+        with self._news:
+            events = list(self._inbox)
+            self._inbox.clear()
+        waiting = [asked for entries in self._asks.values() for asked, _ in entries]
+        refusal = SwarmError(f"this replica {self.failure}", "Ask another one")
+        for event in (*events, *waiting):
+            if isinstance(event, (_Ask, _Work)) and not event.future.done():
+                event.future.set_exception(refusal)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

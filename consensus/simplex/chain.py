@@ -1,0 +1,131 @@
+"""The blocks that a replica knows: the final ones in a row, and a tree of later ones that may become final."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from consensus.simplex.types import (
+    Block,
+    Certificate,
+    Change,
+    Committee,
+    Finality,
+    request_id,
+)
+
+
+class Chain:
+    """Final blocks, each with the proof that it is, and the blocks above them.
+
+    Parameters
+    ----------
+    change_of : callable
+        The change of the committee that a request asks for, or None: a block with one ends its epoch.
+    """
+
+    def __init__(self, committee: Committee, change_of: Callable[[bytes], Change | None]) -> None:
+        self.committee = committee
+        self.committees = [committee]
+        """Of every epoch until now."""
+        self._change_of = change_of
+        self._first = committee
+        self._final: list[Block] = []
+        self._proofs: list[Finality] = []
+        """In order of height; each covers the blocks from the end of the one before."""
+        self._tree: dict[bytes, Block] = {}
+        self._done: dict[bytes, int] = {}
+
+    @property
+    def height(self) -> int:
+        """Of the last final block; 0 before there is one."""
+        return len(self._final)
+
+    @property
+    def tip(self) -> bytes:
+        """Digest of the last final block."""
+        return self._final[-1].digest if self._final else self._first.anchor
+
+    @property
+    def view(self) -> int:
+        """View of the last final block within the present epoch; 0 where the epoch has none yet."""
+        last = self._final[-1] if self._final else None
+        return last.view if last is not None and last.epoch == self.committee.epoch else 0
+
+    @property
+    def proofs(self) -> Sequence[Finality]:
+        """Proofs of all final blocks, oldest first."""
+        return self._proofs
+
+    def block(self, height: int) -> Block:
+        """The final block of a height, which must be there."""
+        return self._final[height - 1]
+
+    def proof(self, height: int) -> Finality:
+        """Proof that the block of a height is final, beginning with it or with blocks before it."""
+        return next(proof for proof in reversed(self._proofs) if proof.blocks[0].height <= height)
+
+    def decided(self, body: bytes) -> int | None:
+        """Height at which a request was decided, if it was."""
+        return self._done.get(request_id(body))
+
+    def find(self, digest: bytes) -> Block | None:
+        """A block above the final ones."""
+        return self._tree.get(digest)
+
+    def add(self, block: Block) -> None:
+        """Keep a block of the present epoch that may become final."""
+        if block.epoch == self.committee.epoch and block.height > self.height:
+            self._tree[block.digest] = block
+
+    def path(self, digest: bytes) -> list[Block] | None:
+        """Blocks above the final ones up to this one, lowest first; None while one of them is not known.
+
+        An empty list is the last final block itself.
+        """
+        path: list[Block] = []
+        while digest != self.tip:
+            block = self._tree.get(digest)
+            if block is None:
+                return None
+            path.append(block)
+            digest = block.parent
+        return path[::-1]
+
+    def missing(self, digest: bytes) -> bytes | None:
+        """First block on the way down from ``digest`` to the final ones that is not known."""
+        while digest != self.tip:
+            block = self._tree.get(digest)
+            if block is None:
+                return digest
+            digest = block.parent
+        return None
+
+    def ends_epoch(self, block: Block) -> Change | None:
+        """The change of the committee in a block, if it holds one."""
+        return next((found for found in map(self._change_of, block.requests) if found is not None), None)
+
+    def finalise(self, path: list[Block], certificate: Certificate) -> list[Block]:
+        """Make the blocks of a :meth:`path` final; those that are. An end of the epoch leaves out what lies behind it.
+
+        ``self.committee`` is then the next epoch's.
+        """
+        made: list[Block] = []
+        change: Change | None = None
+        for block in path:
+            made.append(block)
+            change = self.ends_epoch(block)
+            if change is not None:
+                break
+        self._final += made
+        self._proofs.append(Finality(tuple(path), certificate))
+        for block in made:
+            for body in block.requests:
+                self._done[request_id(body)] = block.height
+        if change is not None:
+            self.committee = self.committee.after(made[-1], change)
+            self.committees.append(self.committee)
+            self._tree.clear()
+        else:
+            floor = made[-1].height
+            self._tree = {digest: block for digest, block in self._tree.items() if block.height > floor}
+        return made

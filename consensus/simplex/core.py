@@ -1,0 +1,931 @@
+"""Simplex: how 3f+1 replicas decide the same requests in the same order while up to f of them do whatever they like.
+
+The protocol
+------------
+Time is cut into *views*, numbered from 1; every view has one leader. In view v
+
+1. the leader sends a *proposal*: a block of requests behind a parent that is notarised in an earlier view p, where all
+   views between p and v are nullified;
+2. a replica that finds the first proposal of the leader well founded and valid sends a NOTARIZE vote for it. 2f+1 of
+   them make a *notarisation*; no two blocks of one view can have one, since two quorums share an honest voter;
+3. a replica that sees a notarisation enters view v+1, and sends a FINALIZE vote for the block unless it has given the
+   view up. 2f+1 of them make a *finalisation*: the block and all before it are decided, in three message delays;
+4. a replica that waits too long gives the view up: it sends a NULLIFY vote. 2f+1 make a *nullification*, and whoever
+   sees one enters view v+1.
+
+The one rule that safety rests on: **nobody votes both NULLIFY and FINALIZE in a view**. If a block of view v is final,
+2f+1 have voted FINALIZE, so no 2f+1 ever vote NULLIFY in v; no later proposal can step over v, and every block that is
+ever notarised behind it has it among its ancestors.
+
+Certificates are passed on when they are first seen, so what moves one honest replica moves all. Votes are on disk
+before they are sent; a replica that has lost its log does not know what it voted, and is silent until it can no longer
+matter.
+
+Deviations from the paper (Chan and Pass, TCC 2023)
+---------------------------------------------------
+- A view without work stands still: no timer runs before there is a request, a proposal, a notarised block that is not
+  final, or f+1 voters who are at it, one of whom is honest. A leader who has no request, but such a block behind it,
+  waits for it to become final before it proposes an empty block to help.
+- A replica that has given a view up does not vote NOTARIZE in it any more. That is safe either way, and quicker to see.
+- A leader that was silent in its turns is given up at once, and one that gives its own view up takes all with it.
+- Timers double while views fail in a row, up to 64 times: the bound on delays need not be known.
+- Signatures are verified when a quorum needs them, or when two votes of one voter contradict each other.
+- Final blocks may change the committee: such a block ends its *epoch*. Blocks behind it are empty, serve only to
+  finalise it, and are forgotten; the next epoch begins behind it with view 1.
+
+Here is neither clock nor network nor disk nor chance. An event goes in with a reading of some clock; a :class:`Turn`
+comes out: records that must be durable *before* anything of that turn is sent, messages, decisions, proofs. The time of
+the next wake-up is :attr:`Core.next_wake`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from consensus.simplex import crypto
+from consensus.simplex.chain import Chain
+from consensus.simplex.crypto import Checker, Signs
+from consensus.simplex.proofs import FORBIDDEN, ConflictingVotes, FalseNotice, Proof, conflict
+from consensus.simplex.types import (
+    MOST_BLOCK_BYTES,
+    MOST_CERTIFICATES,
+    MOST_REQUEST_BYTES,
+    MOST_REQUESTS,
+    NOTHING,
+    Ask,
+    Block,
+    Certificate,
+    Change,
+    Committee,
+    Finality,
+    Kind,
+    Malformed,
+    Message,
+    Notice,
+    Proposal,
+    Request,
+    Standing,
+    Supply,
+    Vote,
+    notice_bytes,
+    request_id,
+    standing_bytes,
+    vote_bytes,
+)
+from consensus.simplex.views import View
+
+AHEAD: Final = 64
+"""Views beyond its own of which a replica keeps votes."""
+RUNWAY: Final = 16
+"""Blocks that may wait to become final before leaders propose empty ones only."""
+MOST_OPEN_VIEWS: Final = 4096
+"""Views since the last final block. A committee that fails so often stops, and needs a person."""
+MOST_DOUBLINGS: Final = 6
+SUPPLY_BYTES: Final = 4 * 2**20
+REPEATED_REQUESTS: Final = 8
+MOST_WANTED: Final = 64
+"""Blocks asked for at a time."""
+MOST_CORRESPONDENTS: Final = 64
+
+
+class Application(Protocol):
+    """What is decided about. Both are pure: every honest replica must come to the same."""
+
+    def valid(self, body: bytes) -> bool:
+        """Whether a request may be decided at all."""
+        ...
+
+    def change(self, body: bytes) -> Change | None:
+        """The change of the committee that a request asks for, if it does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long a replica waits, in the clock's nanoseconds."""
+
+    proposal_ns: int = 40_000_000
+    """For the leader's proposal: twice the longest usual delay of a message."""
+    view_ns: int = 60_000_000
+    """For the view to end: three times the longest usual delay."""
+    repeat_ns: int = 100_000_000
+    """Before it says again what it said in a view that does not end."""
+    standing_ns: int = 1_000_000_000
+    """Between two words to the others on how far it is."""
+    supply_ns: int = 20_000_000
+    """Between two supplies to the same replica."""
+    skip_views: int = 16
+    """Views in which nothing was heard of a leader, after which it is not waited for."""
+    most_pending: int = 4096
+    """Requests that wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Requests that are decided, for ever."""
+
+    block: Block
+    finality: Finality
+    """With the block among its blocks."""
+
+
+Record = Vote | Block | Certificate | Finality
+"""What the log keeps."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one event leads to."""
+
+    records: list[Record] = field(default_factory=list)
+    """To be appended and synced before anything else is done."""
+    messages: list[tuple[int | None, Message]] = field(default_factory=list)
+    """(voter, or None for all others; what)."""
+    decisions: list[Decision] = field(default_factory=list)
+    proofs: list[Proof] = field(default_factory=list)
+
+
+class Core:
+    """One replica. Not thread-safe: one owner feeds it events, one at a time.
+
+    Parameters
+    ----------
+    committee : Committee
+        The first of the chain; later ones are read from the log.
+    signer : object that signs
+        Its public key says which voter this is. A key that no voter has makes an observer, who votes never.
+    log : iterable of records
+        What former lives of this replica appended, in order.
+    now_ns : int
+        The clock.
+    nonce : int
+        Not 0 says that this voter's log is lost: it votes again only after 2f+1 others have told, with this number
+        signed, how far they are, and the views that it may have voted in are over. Must never have been used before.
+    check : callable
+        Verifies a signature.
+    """
+
+    def __init__(
+        self,
+        committee: Committee,
+        signer: Signs,
+        application: Application,
+        timing: Timing,
+        *,
+        log: Iterable[Record] = (),
+        now_ns: int = 0,
+        nonce: int = 0,
+        check: crypto.Verify = crypto.verify,
+    ) -> None:
+        self._signer, self._application, self._timing, self._check = signer, application, timing, check
+        self.chain = Chain(committee, application.change)
+        self._now = now_ns
+        self._turn = Turn()
+        self._pending: dict[bytes, bytes] = {}
+        self._nonce = nonce
+        self._supplied: dict[int, int] = {}
+        self._asked: dict[int | None, int] = {}
+        self._standing_at = now_ns + timing.standing_ns
+        self.nullified_views = 0
+        """Since this life began."""
+        self.broken = False
+        """Whether two certificates contradict each other: more than f voters are faulty, and nothing is certain."""
+        self._checked_before = 0
+        self._checker = Checker(committee, check)
+        self._view = 1
+        self._first_view: int | None = None
+        self._begin_epoch()
+        for record in log:
+            self._recall(record)
+        self._resume()
+        if nonce:
+            self._say_all(Ask(self.chain.height, (), nonce))
+        self._first_words, self._turn = self._turn, Turn()
+
+    # What may be asked at any time.
+
+    @property
+    def committee(self) -> Committee:
+        """Of the present epoch."""
+        return self.chain.committee
+
+    @property
+    def voter(self) -> int | None:
+        """Number of this replica in the present epoch; None for an observer."""
+        return self._voter
+
+    @property
+    def view(self) -> int:
+        """View it is in."""
+        return self._view
+
+    @property
+    def abstaining(self) -> bool:
+        """Whether it must not vote now, having lost its log."""
+        return self._nonce != 0 and (self._first_view is None or self._view < self._first_view)
+
+    @property
+    def halted(self) -> bool:
+        """Whether it votes no more: too many views have failed in a row, or certificates contradict each other."""
+        return self.broken or self._view - self.chain.view > MOST_OPEN_VIEWS
+
+    @property
+    def pending(self) -> int:
+        """Requests that wait to be decided."""
+        return len(self._pending)
+
+    @property
+    def checked(self) -> int:
+        """Signatures verified in this life."""
+        return self._checked_before + self._checker.checked
+
+    @property
+    def next_wake(self) -> int:
+        """When :meth:`wake` is due, by the clock."""
+        view = self._at(self._view)
+        marks = [view.leader_deadline, view.deadline, view.retry]
+        if view.fill is not None and view.fill > self._now:  # a leader that is due and cannot propose waits for news
+            marks.append(view.fill)
+        return min([self._standing_at, *(mark for mark in marks if mark is not None)])
+
+    # Events.
+
+    def begin(self) -> Turn:
+        """What a replica says first in its life."""
+        turn, self._first_words = self._first_words, Turn()
+        return turn
+
+    def submit(self, body: bytes, now_ns: int) -> Turn | None:
+        """Take a request of a client and pass it on; None where there is no room for it.
+
+        Raises
+        ------
+        Malformed
+            It is empty or too large.
+        """
+        if not 0 < len(body) <= MOST_REQUEST_BYTES:
+            raise Malformed(f"a request of {len(body)} bytes", f"Give 1 to {MOST_REQUEST_BYTES}")
+        self._now = now_ns
+        known = request_id(body) in self._pending or self.chain.decided(body) is not None
+        if not known and not self._take(body):
+            return None
+        if not known:
+            self._say_all(Request(body))
+        return self._ended()
+
+    def handle(self, sender: int, message: Message, now_ns: int) -> Turn:
+        """Take a message. ``sender`` is who seems to have sent it: answers go there, and nothing else is believed."""
+        self._now = now_ns
+        match message:
+            case Vote():
+                self._on_vote(sender, message)
+            case Proposal():
+                self._on_proposal(sender, message)
+            case Notice():
+                self._on_notice(sender, message)
+            case Standing():
+                self._on_standing(sender, message)
+            case Ask():
+                self._on_ask(sender, message)
+            case Supply():
+                self._on_supply(sender, message)
+            case Request():
+                if self.chain.decided(message.body) is None:
+                    self._take(message.body)
+        return self._ended()
+
+    def wake(self, now_ns: int) -> Turn:
+        """Do what is due by now."""
+        self._now = now_ns
+        view = self._at(self._view)
+        if view.deadline is not None and now_ns >= view.deadline:
+            self._nullify()
+        elif view.leader_deadline is not None and now_ns >= view.leader_deadline:
+            view.leader_deadline = None
+            if view.proposal is None:
+                self._nullify()
+        if view.retry is not None and now_ns >= view.retry:
+            self._repeat()
+        if now_ns >= self._standing_at:
+            self._standing_at = now_ns + self._timing.standing_ns
+            self._tell_standing(None, 0)
+            if self._nonce and self._first_view is None:
+                self._say_all(Ask(self.chain.height, (), self._nonce))
+        return self._ended()
+
+    # Messages.
+
+    def _on_vote(self, sender: int, vote: Vote, *, known: bool = False) -> None:
+        if self._of_another_epoch(sender, vote.epoch) or not self.committee.counts(vote.voter):
+            return
+        if vote.view <= self.chain.view:
+            if vote.kind is Kind.NULLIFY:  # others come late as a matter of course; this one is stuck
+                self._supply(sender)
+            return
+        if vote.view > self._view + AHEAD:
+            return  # certificates will bring us there; nobody may make us keep votes of far views
+        view = self._at(vote.view)
+        if not view.add(vote, self._checker, self._turn.proofs.append, known=known):
+            return
+        self._heard[vote.voter] = max(self._heard.get(vote.voter, 0), min(vote.view, self._view))
+        if vote.kind is Kind.NULLIFY and vote.view == self._view and vote.voter == self.committee.leader(self._view):
+            self._nullify()
+        if vote.kind not in view.certificates:
+            made = view.certificate(vote.kind, self._checker)
+            if made is not None:
+                self._on_certificate(made, known=True)
+
+    def _on_proposal(self, sender: int, proposal: Proposal) -> None:
+        block, vote = proposal.block, proposal.vote
+        if self._of_another_epoch(sender, block.epoch):
+            return
+        fits = vote.kind is Kind.NOTARIZE and (vote.epoch, vote.view, vote.digest) == (
+            block.epoch,
+            block.view,
+            block.digest,
+        )
+        if not fits or vote.voter != self.committee.leader(block.view) or not self.committee.counts(vote.voter):
+            return
+        if block.view <= self.chain.view or block.view > self._view + AHEAD:
+            return
+        view = self._at(block.view)
+        if view.proposal is None or view.proposal.block.digest != block.digest:
+            if not self._checker.vote(vote):
+                return
+            if view.proposal is None:
+                view.proposal = proposal
+            self._on_vote(sender, vote, known=True)  # a second block of the leader is proof against it
+        if block.digest in self._wanted:
+            self._learn(block)
+
+    def _on_notice(self, sender: int, notice: Notice) -> None:
+        certificate = notice.certificate
+        if self._of_another_epoch(sender, certificate.epoch):
+            return
+        if not self._on_certificate(certificate) and self._checker.notice(notice):
+            self._accuse_of_false_notice(notice)
+
+    def _accuse_of_false_notice(self, notice: Notice) -> None:
+        if notice.voter not in self._false:
+            self._false.add(notice.voter)
+            self._turn.proofs.append(FalseNotice(notice))
+
+    def _on_standing(self, sender: int, standing: Standing) -> None:
+        if self._of_another_epoch(sender, standing.epoch):
+            return
+        if standing.certificate is not None:
+            self._on_certificate(standing.certificate)
+        if 0 < standing.height <= self.chain.height and self.chain.block(standing.height).digest != standing.tip:
+            self._ask(sender, height=0)  # it says that it decided something else: let it prove that, from the start
+        elif standing.height > self.chain.height or standing.view > self._view:
+            self._ask(sender)
+        elif standing.height < self.chain.height or standing.view < self._view:
+            self._supply(sender)
+        if standing.nonce and standing.nonce == self._nonce and self._first_view is None:
+            self._count_answer(standing)
+
+    def _on_ask(self, sender: int, ask: Ask) -> None:
+        if ask.nonce:
+            self._tell_standing(sender, ask.nonce)
+        self._supply(sender, height=ask.height, digests=ask.digests)
+
+    def _on_supply(self, sender: int, supply: Supply) -> None:
+        for finality in supply.final:
+            if finality.blocks[-1].epoch > self.committee.epoch:
+                self._ask(sender)  # epochs lie between that must be known first
+                return
+            self._on_finality(finality)
+        for block in supply.blocks:
+            if block.epoch == self.committee.epoch and block.digest in self._wanted:
+                self._learn(block)
+        for certificate in supply.certificates:
+            if certificate.epoch == self.committee.epoch:
+                self._on_certificate(certificate)
+
+    def _on_finality(self, finality: Finality) -> None:
+        last = finality.blocks[-1]
+        if last.epoch != self.committee.epoch or not finality.holds_together:
+            return
+        fork = self._fork(finality)
+        if fork is None and last.height <= self.chain.height:
+            return
+        if not self._checker.certificate(finality.certificate):
+            return
+        if fork is not None:
+            self.broken = True
+            pairs = [(a, b) for a in _votes_of(fork.certificate) for b in _votes_of(finality.certificate)]
+            self._turn.proofs += [ConflictingVotes(a, b) for a, b in pairs if conflict(a, b)]
+            return
+        for block in finality.blocks:
+            self.chain.add(block)
+        self._on_certificate(finality.certificate, known=True)
+        self._settle()  # the certificate may have been there, and only its blocks were lacking
+
+    def _fork(self, finality: Finality) -> Finality | None:
+        """Proof of what was decided here instead of one of these blocks."""
+        for block in finality.blocks:
+            if block.height <= self.chain.height and self.chain.block(block.height) != block:
+                return self.chain.proof(block.height)
+        return None
+
+    # Certificates.
+
+    def _on_certificate(self, certificate: Certificate, *, known: bool = False) -> bool:
+        """Take a certificate of the present epoch; False where it is none."""
+        if certificate.view < self.chain.view:
+            return True  # it may be one; nobody needs it any more
+        view = self._at(certificate.view)
+        held = view.certificates.get(certificate.kind)
+        if held is not None and held.digest == certificate.digest:
+            return True
+        if not known and not self._checker.certificate(certificate):
+            return False
+        if self._contradicted(view, certificate):
+            return True
+        if certificate.view == self.chain.view:
+            return True
+        view.certificates[certificate.kind] = certificate
+        for vote in _votes_of(certificate):  # who voted otherwise to this replica than to others is found out here
+            view.add(vote, self._checker, self._turn.proofs.append, known=True)
+        self._turn.records.append(certificate)
+        self._pass_on(certificate)
+        if certificate.kind is not Kind.NULLIFY:
+            self._failed_in_a_row = 0
+            self._want(certificate.digest)
+        elif certificate.view == self._view:
+            self._failed_in_a_row += 1
+            self.nullified_views += 1
+        if certificate.kind is Kind.NOTARIZE:
+            self._finalise_vote(view, certificate.digest)
+        if certificate.view >= self._view:
+            self._view = certificate.view + 1
+        self._settle()
+        return True
+
+    def _contradicted(self, view: View, certificate: Certificate) -> bool:
+        """Whether a certificate cannot be genuine beside another one: more than f have lied, and all who did are named.
+
+        A notarisation beside a nullification is no contradiction.
+        """
+        votes = _votes_of(certificate)
+        found = False
+        for held in view.certificates.values():
+            pairs = [(a, b) for a in _votes_of(held) for b in votes if conflict(a, b)]
+            found = found or bool(pairs)
+            self._turn.proofs += [ConflictingVotes(a, b) for a, b in pairs]
+        self.broken = self.broken or found
+        return found
+
+    def _finalise_vote(self, view: View, digest: bytes) -> None:
+        """The rule: who has given a view up, never finalises it."""
+        if not view.own.keys() & FORBIDDEN and self._may_vote(view.number):
+            self._vote(view, Kind.FINALIZE, digest)
+
+    def _settle(self) -> None:
+        """Make final whatever has a finalisation and no gap below it."""
+        certified = [view.certificates[Kind.FINALIZE] for view in self._views.values() if view.finalised]
+        for certificate in sorted(certified, key=lambda c: -c.view):
+            path = self.chain.path(certificate.digest)
+            if path is None:
+                self._want(certificate.digest)
+            if not path:
+                continue
+            before = self.committee
+            made = self.chain.finalise(path, certificate)
+            finality = self.chain.proofs[-1]
+            self._turn.records.append(finality)
+            for block in made:
+                for body in block.requests:
+                    self._pending.pop(request_id(body), None)
+                self._turn.decisions.append(Decision(block, finality))
+            if self.committee is before:
+                self._prune()
+            else:
+                self._begin_epoch()
+            return
+
+    # Voting.
+
+    def _consider(self) -> None:
+        """Vote for the present view's proposal, if it is well founded and valid; ask for what it rests on."""
+        view = self._at(self._view)
+        if view.proposal is None or view.own.keys() & {Kind.NOTARIZE, Kind.NULLIFY} or not self._may_vote(view.number):
+            return
+        block = view.proposal.block
+        founded = self._founded(block)
+        if founded is None:
+            if not view.asked:
+                view.asked = True
+                self._ask(view.proposal.vote.voter)
+            return
+        if not founded:
+            self._nullify()
+            return
+        self._learn(block)
+        self._turn.records.append(block)
+        self._vote(view, Kind.NOTARIZE, block.digest)
+
+    def _founded(self, block: Block) -> bool | None:
+        """Whether a block of the present view may be voted for; None while that cannot be told."""
+        path: list[Block]
+        if block.parent_view < self.chain.view:
+            return False  # it steps over a final block
+        for number in range(block.parent_view + 1, block.view):
+            if number not in self._views or not self._views[number].nullified:
+                return None
+        if block.parent_view == self.chain.view:
+            if block.parent != self.chain.tip:
+                return False
+            path = []
+        else:
+            parent_view = self._views.get(block.parent_view)
+            notarised = parent_view.notarised() if parent_view is not None else None
+            if notarised is None:
+                return None
+            if notarised != block.parent:
+                return False
+            known = self.chain.path(block.parent)
+            if known is None:
+                self._want(block.parent)
+                return None
+            path = known
+        return block.height == self.chain.height + len(path) + 1 and self._acceptable(block, path)
+
+    def _acceptable(self, block: Block, path: Sequence[Block]) -> bool:
+        """Whether a block's requests may stand behind these ancestors."""
+        if not block.requests:
+            return bool(path)  # it can only help a block before it
+        if len(path) >= RUNWAY or any(self.chain.ends_epoch(ancestor) for ancestor in path):
+            return False
+        before = {request_id(body) for ancestor in path for body in ancestor.requests}
+        ids = [request_id(body) for body in block.requests]
+        fresh = len(set(ids)) == len(ids) and not before & set(ids)
+        if not fresh or any(self.chain.decided(body) is not None for body in block.requests):
+            return False
+        changes = [self._changes_committee(body) for body in block.requests]
+        if any(changes) and len(changes) > 1:
+            return False
+        return all(self._valid(body) for body in block.requests)
+
+    def _changes_committee(self, body: bytes) -> bool:
+        return self._application.change(body) is not None
+
+    def _valid(self, body: bytes) -> bool:
+        """Whether a request may be decided; a change of the committee must give one."""
+        if not self._application.valid(body):
+            return False
+        change = self._application.change(body)
+        return change is None or self.committee.may_become(change)
+
+    def _propose(self) -> None:
+        """Lead the present view, where there is anything to do."""
+        view = self._at(self._view)
+        if self._voter is None or self.committee.leader(view.number) != self._voter or view.own:
+            return
+        if view.proposal is not None or not self._may_vote(view.number):
+            return
+        parent = self._parent()
+        if parent is None:
+            return
+        parent_view, digest = parent
+        path = self.chain.path(digest)
+        if path is None:
+            self._want(digest)
+            return
+        requests = self._chosen(path)
+        if not requests and path and view.fill is None:
+            view.fill = self._now + self._timing.proposal_ns // 2
+        if not requests and (view.fill is None or self._now < view.fill):
+            return
+        height = self.chain.height + len(path) + 1
+        block = Block(self.committee.epoch, view.number, height, parent_view, digest, requests)
+        self._learn(block)
+        self._turn.records.append(block)
+        vote = self._signed(Kind.NOTARIZE, view.number, block.digest)
+        view.proposal, view.fill = Proposal(block, vote), None
+        self._cast(view, vote, view.proposal)
+
+    def _parent(self) -> tuple[int, bytes] | None:
+        """(view, digest) of the block to build on; None while a view behind it is neither notarised nor nullified."""
+        for number in range(self._view - 1, self.chain.view, -1):
+            view = self._views.get(number)
+            digest = view.notarised() if view is not None else None
+            if digest is not None:
+                return number, digest
+            if view is None or not view.nullified:
+                return None
+        return self.chain.view, self.chain.tip
+
+    def _chosen(self, path: Sequence[Block]) -> tuple[bytes, ...]:
+        """Requests to propose behind these ancestors, oldest first; a change of the committee goes alone."""
+        if len(path) >= RUNWAY or any(self.chain.ends_epoch(ancestor) for ancestor in path):
+            return ()
+        before = {request_id(body) for ancestor in path for body in ancestor.requests}
+        chosen: list[bytes] = []
+        room = MOST_BLOCK_BYTES
+        for known_as, body in self._pending.items():
+            if known_as in before or not self._valid(body):
+                continue
+            change = self._changes_committee(body)
+            if change and chosen:
+                break
+            if len(body) > room or len(chosen) == MOST_REQUESTS:
+                break
+            chosen.append(body)
+            room -= len(body)
+            if change:
+                break
+        return tuple(chosen)
+
+    def _nullify(self) -> None:
+        """Give the present view up."""
+        view = self._at(self._view)
+        view.leader_deadline = view.deadline = view.fill = None
+        if view.retry is None:
+            view.retry = self._now + self._timing.repeat_ns
+        if not view.own.keys() & FORBIDDEN and self._may_vote(view.number):
+            self._vote(view, Kind.NULLIFY, NOTHING)
+
+    def _vote(self, view: View, kind: Kind, digest: bytes) -> None:
+        vote = self._signed(kind, view.number, digest)
+        self._cast(view, vote, vote)
+
+    def _cast(self, view: View, vote: Vote, message: Message) -> None:
+        self._turn.records.append(vote)  # durable before it is sent
+        view.own[vote.kind] = vote
+        self._say_all(message)
+        self._cast_votes.append(vote)
+
+    def _signed(self, kind: Kind, view: int, digest: bytes) -> Vote:
+        assert self._voter is not None
+        c = self.committee
+        signature = self._signer.sign(vote_bytes(c.chain, kind, c.epoch, view, digest))
+        return Vote(kind, c.epoch, view, digest, self._voter, signature)
+
+    def _may_vote(self, view: int) -> bool:
+        if self._voter is None or not self.committee.counts(self._voter) or self.halted:
+            return False
+        return not self._nonce or (self._first_view is not None and view >= self._first_view)
+
+    # Views and epochs.
+
+    def _begin_epoch(self) -> None:
+        keys = self.committee.keys
+        self._voter = keys.index(self._signer.public) if self._signer.public in keys else None
+        self._checked_before += self._checker.checked
+        self._checker = Checker(self.committee, self._check)
+        self._views: dict[int, View] = {}
+        self._view = 1
+        self._cast_votes: deque[Vote] = deque()
+        self._heard = dict.fromkeys(range(len(keys)), 1)
+        self._wanted: set[bytes] = set()
+        self._false: set[int] = set()
+        self._failed_in_a_row = 0
+        self._first_view = None
+        self._answers: dict[int, int] = {}
+        # What only the epoch before could decide must go: it would keep views running that nobody can propose in.
+        self._pending = {known_as: body for known_as, body in self._pending.items() if self._valid(body)}
+
+    def _work(self) -> None:
+        """Do what the state of things asks for: count own votes, vote, propose, set timers where there is work."""
+        while True:
+            while self._cast_votes:
+                vote = self._cast_votes.popleft()
+                self._on_vote(vote.voter, vote, known=True)
+            self._consider()
+            if self._busy():
+                self._arm()
+                self._skip_silent_leader()
+                self._propose()
+            else:
+                self._disarm()
+            if not self._cast_votes:
+                return
+
+    def _busy(self) -> bool:
+        """Whether there is anything to decide."""
+        view = self._at(self._view)
+        if self._pending or view.proposal is not None or view.voters > self.committee.faults:
+            return True
+        return any(other.notarised() is not None for other in self._views.values() if other.number > self.chain.view)
+
+    def _skip_silent_leader(self) -> None:
+        leader = self.committee.leader(self._view)
+        silent = self._view - self._heard[leader] > self._timing.skip_views
+        if silent and leader != self._voter and self._at(self._view).retry is None:
+            self._nullify()
+
+    def _arm(self) -> None:
+        view = self._at(self._view)
+        if view.deadline is None and view.retry is None:
+            factor = 1 << min(MOST_DOUBLINGS, self._failed_in_a_row // len(self.committee.keys))
+            view.leader_deadline = self._now + factor * self._timing.proposal_ns
+            view.deadline = self._now + factor * self._timing.view_ns
+
+    def _disarm(self) -> None:
+        view = self._at(self._view)
+        view.leader_deadline = view.deadline = view.fill = None
+        if not view.own:
+            view.retry = None
+
+    def _repeat(self) -> None:
+        """Say again what was said in this view, and how far this replica is: something was lost, or somebody is."""
+        view = self._at(self._view)
+        view.retry = self._now + self._timing.repeat_ns
+        for vote in view.own.values():
+            self._say_all(vote)
+        if view.proposal is not None and view.proposal.vote.voter == self._voter:
+            self._say_all(view.proposal)
+        before = self._views.get(self._view - 1)
+        if before is not None and Kind.FINALIZE in before.own:
+            self._say_all(before.own[Kind.FINALIZE])
+        for body in list(self._pending.values())[:REPEATED_REQUESTS]:
+            self._say_all(Request(body))
+        self._tell_standing(None, 0)
+        if self._wanted:
+            self._ask(None)
+
+    def _at(self, number: int) -> View:
+        view = self._views.get(number)
+        if view is None:
+            view = self._views[number] = View(number)
+        return view
+
+    def _prune(self) -> None:
+        floor = self.chain.view
+        self._views = {number: view for number, view in self._views.items() if number >= floor}
+        self._wanted = {
+            digest for digest in self._wanted if self.chain.find(digest) is None and digest != self.chain.tip
+        }
+
+    # Blocks and catching up.
+
+    def _take(self, body: bytes) -> bool:
+        if len(self._pending) >= self._timing.most_pending or not self._valid(body):
+            return False
+        self._pending.setdefault(request_id(body), body)
+        return True
+
+    def _learn(self, block: Block) -> None:
+        """Keep a block; what is wanted next is its unknown ancestor, if a certificate speaks of it."""
+        self.chain.add(block)
+        if block.digest in self._wanted and self.chain.find(block.digest) is not None:
+            self._wanted.discard(block.digest)
+            if block.parent_view > self.chain.view:
+                self._want(block.parent)
+            self._settle()
+
+    def _want(self, digest: bytes) -> None:
+        missing = self.chain.missing(digest)
+        if missing is None or missing in self._wanted:
+            return
+        self._wanted.add(missing)
+        for view in self._views.values():
+            if view.proposal is not None and view.proposal.block.digest == missing:
+                self._learn(view.proposal.block)
+                return
+        self._ask(None)
+
+    def _ask(self, voter: int | None, *, height: int | None = None) -> None:
+        """Ask somebody, or all, for what is lacking; not more often than is of use, whoever says that he has it."""
+        if self._now < self._asked.get(voter, 0) or (voter is not None and voter == self._voter):
+            return
+        if len(self._asked) > MOST_CORRESPONDENTS:
+            self._asked.clear()
+        self._asked[voter] = self._now + self._timing.supply_ns
+        above = self.chain.height if height is None else height
+        self._turn.messages.append((voter, Ask(above, tuple(sorted(self._wanted))[:MOST_WANTED], 0)))
+
+    def _supply(self, voter: int, *, height: int | None = None, digests: Sequence[bytes] = ()) -> None:
+        """Send somebody what it may lack, not more often than is of use."""
+        if voter == self._voter or self._now < self._supplied.get(voter, 0):
+            return
+        if len(self._supplied) > MOST_CORRESPONDENTS:
+            self._supplied.clear()
+        self._supplied[voter] = self._now + self._timing.supply_ns
+        final: list[Finality] = []
+        room = SUPPLY_BYTES
+        if height is None:
+            final = list(self.chain.proofs[-1:])
+        else:
+            for finality in self.chain.proofs:
+                if finality.blocks[-1].height > height or finality is self.chain.proofs[-1]:
+                    room -= sum(len(body) + 128 for block in finality.blocks for body in (*block.requests, b""))
+                    if room < 0 and final:
+                        break
+                    final.append(finality)
+        blocks = [block for digest in digests if (block := self.chain.find(digest)) is not None][:MOST_WANTED]
+        open_views = sorted(number for number in self._views if number > self.chain.view)
+        certificates = [c for number in open_views for c in self._views[number].certificates.values()]
+        supply = Supply(tuple(final), tuple(blocks), tuple(certificates[:MOST_CERTIFICATES]))
+        if supply.final or supply.blocks or supply.certificates:
+            self._turn.messages.append((voter, supply))
+
+    def _of_another_epoch(self, sender: int, epoch: int) -> bool:
+        """Whether something is of another epoch: who is behind is helped, who is ahead is asked."""
+        if epoch < self.committee.epoch:
+            self._supply(sender)
+        elif epoch > self.committee.epoch:
+            self._ask(sender)
+        return epoch != self.committee.epoch
+
+    def _tell_standing(self, voter: int | None, nonce: int) -> None:
+        if self._voter is None or (nonce and self.abstaining):
+            return  # who has lost its own log does not know how far it was
+        c, before = self.committee, self._views.get(self._view - 1)
+        known = None if before is None else next(iter(before.certificates.values()), None)
+        height, tip = self.chain.height, self.chain.tip
+        signature = self._signer.sign(standing_bytes(c.chain, c.epoch, self._view, height, tip, nonce))
+        standing = Standing(c.epoch, self._view, height, tip, known, self._voter, nonce, signature)
+        if voter is None:
+            self._say_all(standing)
+        else:
+            self._turn.messages.append((voter, standing))
+
+    def _count_answer(self, standing: Standing) -> None:
+        """Of a replica that lost its log: once a quorum of others has told its view, silence can end two views later.
+
+        Its last vote was in some view v. The certificate that brought it there was signed by f others who are honest,
+        and these are at v - 1 or later; any 2f+1 others include one of them. So v is at most one more than the largest
+        view of 2f+1 others.
+        """
+        c = self.committee
+        shown = standing.view == 1 or (
+            standing.certificate is not None
+            and standing.certificate.epoch == c.epoch
+            and standing.certificate.view == standing.view - 1
+        )
+        if standing.voter == self._voter or not c.counts(standing.voter) or not shown:
+            return
+        if standing.voter in self._answers or not self._checker.standing(standing):
+            return
+        if standing.certificate is not None and not self._checker.certificate(standing.certificate):
+            return
+        self._answers[standing.voter] = standing.view
+        if len(self._answers) >= c.quorum:
+            self._first_view = max(self._answers.values()) + 2
+
+    # The log.
+
+    def _recall(self, record: Record) -> None:
+        """Take up a record of a former life."""
+        match record:
+            case Finality():
+                if record.blocks[-1].epoch != self.committee.epoch:
+                    return
+                path = [block for block in record.blocks if block.height > self.chain.height]
+                before = self.committee
+                if path:
+                    self.chain.finalise(path, record.certificate)
+                if self.committee is before:
+                    self._prune()
+                else:
+                    self._begin_epoch()
+            case Block():
+                self.chain.add(record)
+            case Certificate():
+                if record.epoch == self.committee.epoch and record.view >= self.chain.view:
+                    self._at(record.view).certificates[record.kind] = record
+            case Vote():
+                if record.epoch == self.committee.epoch and record.view > self.chain.view:
+                    view = self._at(record.view)
+                    view.own[record.kind] = record
+                    view.add(record, self._checker, self._turn.proofs.append, known=True)
+
+    def _resume(self) -> None:
+        """Go on where the former life stopped; what it proposed in the present view, it may say again."""
+        ended = [number for number, view in self._views.items() if view.certificates]
+        voted = [number for number, view in self._views.items() if view.own.keys() - {Kind.FINALIZE}]
+        self._view = max([self.chain.view + 1, *(number + 1 for number in ended), *voted])
+        self._heard = dict.fromkeys(self._heard, self._view)
+        view = self._at(self._view)
+        vote = view.own.get(Kind.NOTARIZE)
+        block = self.chain.find(vote.digest) if vote is not None else None
+        if vote is not None and block is not None and self.committee.leader(view.number) == self._voter:
+            view.proposal = Proposal(block, vote)
+        if view.own:
+            view.retry = self._now
+        self._settle()
+
+    # Speaking.
+
+    def _pass_on(self, certificate: Certificate) -> None:
+        if self._voter is not None:
+            signature = self._signer.sign(notice_bytes(self.committee.chain, certificate))
+            self._say_all(Notice(certificate, self._voter, signature))
+
+    def _say_all(self, message: Message) -> None:
+        self._turn.messages.append((None, message))
+
+    def _ended(self) -> Turn:
+        self._work()
+        turn, self._turn = self._turn, Turn()
+        return turn
+
+
+def _votes_of(certificate: Certificate) -> list[Vote]:
+    c = certificate
+    return [Vote(c.kind, c.epoch, c.view, c.digest, voter, signature) for voter, signature in c.signatures]

@@ -1,0 +1,204 @@
+"""One seeded run: weather, liars, crashes, partitions and changes by chance, then peace, in which all must end well."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from consensus.simplex.core import Core, Timing
+from consensus.simplex.types import Kind
+from consensus.simulator.judge import Foul
+from consensus.simulator.liars import LIARS
+from consensus.simulator.world import MS, Weather, World, change_body
+
+STORM_MS = 3000.0
+PEACE_MS = 20_000.0
+TIMING = Timing(standing_ns=200 * MS)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run."""
+
+    seed: int
+    liars: dict[int, str]
+    decided: int
+    views: int
+    nullified: int
+    epochs: int
+    handled: int
+    accused: tuple[int, ...]
+
+
+@dataclass
+class _Storm:
+    """A committee, what is asked of it, and the chance by which things happen to it."""
+
+    world: World
+    chance: random.Random
+    size: int
+    liars: dict[int, str]
+    until_ms: float
+    asked: list[bytes] = field(default_factory=list)
+
+    @property
+    def honest(self) -> list[int]:
+        return [number for number in range(self.size) if number not in self.liars]
+
+    @property
+    def faults(self) -> int:
+        return (self.size - 1) // 3
+
+    def ask(self, number: int, body: bytes) -> None:
+        """Ask a node for a decision, if it lives; a client that was accepted asks on until it is answered."""
+        if self.world.nodes[number].alive:
+            self.asked.append(body)
+            self.world.submit(number, body)
+
+    def requests(self) -> None:
+        for i in range(self.chance.randint(1, 30)):
+            self._soon(self.ask, b"request %d" % i)
+        if self.chance.random() < 0.3:
+            self._soon(self.world.submit, b"invalid")
+
+    def partitions(self) -> None:
+        everybody = range(len(self.world.nodes))
+        for _ in range(self.chance.randint(0, 4)):
+            begin, length = self.chance.uniform(0, self.until_ms), self.chance.uniform(10, 800)
+            side = frozenset(self.chance.sample(everybody, self.chance.randint(1, self.size)))
+            self.world.at(begin, partial(self._part, side))
+            self.world.at(begin + length, partial(setattr, self.world, "cut", None))
+
+    def spite(self) -> None:
+        """Now and then one kind of message hardly gets through: that is when rules meet that rarely do."""
+        for _ in range(self.chance.choice([0, 0, 1, 3])):
+            begin, kind = self.chance.uniform(0, self.until_ms), self.chance.choice(list(Kind))
+            self.world.at(begin, partial(setattr, self.world, "spite", kind))
+            self.world.at(begin + self.chance.uniform(50, 500), partial(setattr, self.world, "spite", None))
+
+    def crashes(self) -> None:
+        """Of honest nodes, so few that with the liars no more than f ever are away or have lost their disk."""
+        for number in self.honest[: self.faults - len(self.liars)]:
+            begin = self.chance.uniform(0, self.until_ms / 4)
+            for _ in range(self.chance.choice([0, 1, 1, 8])):
+                self.world.at(begin, partial(self.world.crash, number))
+                begin += self.chance.choice([1, 20, 500]) * self.chance.random()
+                keeps = self.chance.random() < 0.9
+                self.world.at(begin, partial(self.world.restart, number, with_disk=keeps))
+                self.world.at(begin, partial(self.ask, number, b"welcome back, %d" % len(self.asked)))
+                begin += self.chance.uniform(0, self.until_ms / 8)
+
+    def changes(self) -> None:
+        """Spare nodes take the places of some voters."""
+        spare = len(self.world.nodes) - self.size
+        if not spare or self.chance.random() < 0.4:
+            return
+        out = self.chance.sample(range(self.size), min(spare, self.faults))
+        members = [n for n in range(self.size) if n not in out] + list(range(self.size, self.size + len(out)))
+        body = change_body(tuple(self.world.nodes[number].seal.public for number in members))
+        self._soon(self.ask, body)
+
+    def peace(self) -> None:
+        """Everybody is back, and clients ask again for what they have not heard of."""
+        for node in self.world.nodes:
+            if not node.alive:
+                self.world.restart(node.number)
+        for body in self.asked:
+            self.world.submit(self.chance.choice(self.honest), body)
+        for number in self.honest:
+            for i in range(2):
+                self.ask(number, b"last of %d: %d" % (number, i))
+
+    def _soon(self, event: Callable[[int, bytes], None], body: bytes) -> None:
+        number = self.chance.choice(self.honest)
+        self.world.at(self.chance.uniform(0, self.until_ms), partial(event, number, body))
+
+    def _part(self, side: frozenset[int]) -> None:
+        self.world.cut = lambda a, b: (a in side) != (b in side)
+
+
+def storm(
+    seed: int,
+    *,
+    liars: Sequence[str] | None = None,
+    size: int | None = None,
+    core: type[Core] = Core,
+    wire: bool = False,
+    trace: list[tuple[Any, ...]] | None = None,
+    storm_ms: float = STORM_MS,
+) -> Outcome:
+    """Run a committee through everything at once; what was asked of honest voters must be decided by all of them.
+
+    Parameters
+    ----------
+    liars : sequence of str, optional
+        Names of what the faulty do, in place of some drawn at random.
+    size : int, optional
+        Voters, instead of a number drawn.
+
+    Raises
+    ------
+    Foul
+        An invariant broke, or the committee did not come to rest.
+    """
+    s = _storm(seed, liars, size, core, wire, storm_ms)
+    s.world.trace = trace
+    s.requests()
+    s.partitions()
+    s.spite()
+    s.crashes()
+    s.changes()
+    s.world.run(storm_ms)
+    s.world.heal()
+    s.world.run(storm_ms + 500)
+    s.peace()
+    voters = [node.number for node in s.world.honest if node.nonce == 0]
+    if not s.world.run(storm_ms + PEACE_MS, stop=lambda: s.world.all_decided(s.asked, voters)):
+        late = {n: sum(s.world.nodes[n].core.chain.decided(body) is None for body in s.asked) for n in voters}
+        raise Foul(f"seed {seed}: after {PEACE_MS:g} ms of peace nodes have not decided: {late}")
+    cores = [node.core for node in s.world.honest]
+    best = max(cores, key=lambda c: c.chain.height)
+    if best.chain.decided(b"invalid") is not None:
+        raise Foul(f"seed {seed}: an invalid request was decided")
+    return Outcome(
+        seed=seed,
+        liars=s.liars,
+        decided=len(s.asked),
+        views=best.view,
+        nullified=sum(c.nullified_views for c in cores),
+        epochs=best.committee.epoch,
+        handled=s.world.handled,
+        accused=tuple(sorted(s.world.judge.accused)),
+    )
+
+
+def _storm(
+    seed: int, liars: Sequence[str] | None, size: int | None, core: type[Core], wire: bool, until_ms: float
+) -> _Storm:
+    chance = random.Random(seed)
+    size = size or chance.choice([4, 4, 4, 7, 7, 10])
+    most = (size - 1) // 3
+    names = list(liars) if liars is not None else chance.choices(sorted(LIARS), k=chance.randint(0, most))
+    chosen = dict(zip(chance.sample(range(size), len(names)), names, strict=True))
+    weather = Weather(
+        delay_ms=(0.1, chance.choice([1.0, 5.0, 15.0])),
+        loss=chance.choice([0.0, 0.02, 0.2]),
+        twice=chance.choice([0.0, 0.1]),
+        late=chance.choice([0.0, 0.05]),
+        disk_ms=(0.0, chance.choice([0.1, 3.0])),
+        drift=chance.choice([0.0, 0.1]),
+    )
+    world = World(
+        seed,
+        nodes=size,
+        spare=chance.choice([0, 0, 1, 3]),
+        weather=weather,
+        timing=TIMING,
+        liars={number: LIARS[name](random.Random(seed * 100 + number)) for number, name in chosen.items()},
+        core=core,
+        wire=wire,
+    )
+    return _Storm(world, chance, size, chosen, until_ms)

@@ -1,0 +1,132 @@
+"""``swarm consensus``: the committee's state, its log, proposals, and certificates that are verified off-line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from cluster.errors import InvalidInput
+from consensus.ballots import KINDS
+from consensus.decisions import decision_text, read_committee, read_decision
+from swarm.boot import committee_path
+from swarm.cli.context import Address, Context, Json, emit
+
+app = typer.Typer(no_args_is_help=True, help="The committee that decides what increases risk.")
+
+Keys = Annotated[Path | None, typer.Option("--keys", help="File of the committee's public keys, instead of HOME's.")]
+
+
+@app.command()
+def status(context: typer.Context, address: Address = None, keys: Keys = None, as_json: Json = False) -> None:
+    """Every replica: epoch, view, height, decisions, what it verified, synced and dropped, and how it fares."""
+    from swarm.report.consensus import status as shown
+
+    here: Context = context.obj
+    with here.client(address) as client:
+        said = client.committee(keys=keys).status()
+        health = {agent.agent_id: agent.reason for agent in client.health().agents}
+    emit({"replicas": said}, shown(said, health), as_json=as_json)
+
+
+@app.command()
+def propose(
+    context: typer.Context,
+    kind: Annotated[str, typer.Argument(help=f"One of: {', '.join(KINDS)}.")],
+    payload: Annotated[str, typer.Argument(help="What is moved, as text.")] = "",
+    evidence: Annotated[list[str] | None, typer.Option(help="A reference it rests on; may be repeated.")] = None,
+    deadline: Annotated[float | None, typer.Option(help="Seconds; else consensus.deadline_s.")] = None,
+    export: Annotated[Path | None, typer.Option(help="Keep the decision with its certificate here.")] = None,
+    address: Address = None,
+    keys: Keys = None,
+    as_json: Json = False,
+) -> None:
+    """Move something and print what was decided.
+
+    Example: swarm consensus propose raise_limit "var 0.03" --export decision.json
+    """
+    from swarm.report.consensus import decision as shown
+
+    here: Context = context.obj
+    with here.client(address) as client:
+        committee = client.committee(proposer="swarm consensus propose", keys=keys)
+        found = committee.propose(kind, payload.encode(), evidence=evidence or (), deadline_s=deadline)
+    if export is not None:
+        export.write_text(decision_text(found))
+    emit(found.summary(), shown(found), as_json=as_json)
+
+
+@app.command()
+def log(
+    context: typer.Context,
+    above: Annotated[int, typer.Option(min=0, help="Only decisions above this height.")] = 0,
+    most: Annotated[int, typer.Option(min=1, help="How many.")] = 50,
+    evidence: Annotated[bool, typer.Option("--evidence", help="Proofs of misconduct instead.")] = False,
+    export: Annotated[
+        str | None, typer.Option(help="Write this decision, by the beginning of its id, to ID.json.")
+    ] = None,
+    address: Address = None,
+    keys: Keys = None,
+    as_json: Json = False,
+) -> None:
+    """What was decided, each verified against the public keys before it is printed."""
+    from consensus.simplex import proofs
+    from swarm.report import consensus as report
+
+    here: Context = context.obj
+    with here.client(address) as client:
+        committee = client.committee(keys=keys)
+        if evidence:
+            held = committee.evidence()
+            facts = [
+                {
+                    "culprit": one.culprit,
+                    "epoch": one.epoch,
+                    "what": type(one).__name__,
+                    "proof": proofs.encode(one).hex(),
+                }
+                for one in held
+            ]
+            emit({"evidence": facts}, report.evidence(facts), as_json=as_json)
+            return
+        decided = committee.log(above, most)
+    if export is not None:
+        chosen = [one for one in decided if one.id.hex().startswith(export.lower())]
+        if len(chosen) != 1:
+            raise InvalidInput(f"{len(chosen)} decisions of those read begin with {export}", "Give more of its id")
+        path = Path(f"{chosen[0].id.hex()}.json")
+        path.write_text(decision_text(chosen[0]))
+        emit({"path": str(path)}, Text(f"{path}: check it with `swarm consensus verify {path}`"), as_json=as_json)
+        return
+    emit({"decisions": [one.summary() for one in decided]}, report.decisions(decided), as_json=as_json)
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="What --export wrote.")],
+    keys: Keys = None,
+    as_json: Json = False,
+) -> None:
+    """Check a decision off-line, with nothing but the public keys. Exit code 2: it does not hold."""
+    from swarm.report.consensus import decision as shown
+
+    here: Context = context.obj
+    trusted = keys if keys is not None else committee_path(here.home)
+    found = read_decision(file, read_committee(trusted))
+    emit({"holds": True, "keys": str(trusted), **found.summary()}, shown(found), as_json=as_json)
+
+
+@app.command()
+def bench(
+    context: typer.Context,
+    voters: Annotated[list[int] | None, typer.Option(help="Committee sizes.")] = None,
+    decisions: Annotated[int, typer.Option(min=10, help="Decisions timed for each size.")] = 200,
+    as_json: Json = False,
+) -> None:
+    """The same as `swarm bench consensus`."""
+    from swarm.cli.bench import consensus
+
+    consensus(context, voters=voters, decisions=decisions, as_json=as_json)

@@ -1,0 +1,103 @@
+"""The committee for a reader at a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from consensus.ballots import Outcome
+from consensus.decisions import Decision
+
+OUTCOME_STYLE = {Outcome.APPROVED: "green", Outcome.REJECTED: "red", Outcome.QUARANTINED: "yellow"}
+SHORT_ID = 12
+
+
+def status(said: Sequence[Mapping[str, Any]], reasons: Mapping[str, str]) -> RenderableType:
+    """One line a replica, and what must be known of where they live."""
+    columns = ("epoch", "view", "height", "decisions", "nullified_views", "signatures_verified", "syncs", "dropped")
+    table = _table("replica", "state", *(name.replace("_", " ") for name in columns), "decided in", "")
+    for one in said:
+        if "height" not in one:
+            table.add_row(
+                one["name"], one.get("state", "no answer"), *("" for _ in columns), "", reasons.get(one["name"])
+            )
+            continue
+        figures = (str(one[name]) for name in columns)
+        table.add_row(
+            one["name"], one["state"], *figures, _median(one["latency_histogram_us"]), reasons.get(one["name"])
+        )
+    lines: list[RenderableType] = [table]
+    nodes = [one["node"] for one in said if "node" in one]
+    if len(nodes) > len(set(nodes)):
+        lines.append(
+            Text(f"{len(nodes)} replicas on {len(set(nodes))} node(s): its loss takes several of them", style="yellow")
+        )
+    quarantined = sorted({voter for one in said for voter in one.get("quarantined", ())})
+    if quarantined:
+        names = ", ".join(f"consensus-{voter + 1}" for voter in quarantined)
+        lines.append(Text(f"quarantined by agreement: {names}; see `swarm consensus log --evidence`", style="red"))
+    return Group(*lines)
+
+
+def decision(found: Decision) -> RenderableType:
+    """One decision, its ballots and what certifies it."""
+    facts = found.summary()
+    given = facts.pop("ballots", ())
+    outcome = Text(found.outcome.value, style=f"bold {OUTCOME_STYLE.get(found.outcome, 'green')}")
+    rows = _table("", "")
+    for name, value in facts.items():
+        rows.add_row(name, outcome if name == "outcome" else str(value))
+    for one in given:
+        rows.add_row(f"ballot of {one['voter']}", f"{one['choice']}: {one['reason']}")
+    quorum = f"{len(found.signers)} of {len(found.committee.keys)} voters have signed that this is final"
+    lines: list[RenderableType] = [rows, Text(f"{quorum}; verified", style="green")]
+    if not found.holds_at(time.time_ns()):
+        lines.append(Text("its deadline has passed: it loosens nothing any more", style="yellow"))
+    return Group(*lines)
+
+
+def decisions(found: Sequence[Decision]) -> RenderableType:
+    """One line a decision."""
+    table = _table("height", "epoch", "id", "kind", "outcome", "by", "certified by")
+    for one in found:
+        facts = one.summary()
+        table.add_row(
+            str(one.height),
+            str(one.epoch),
+            one.id.hex()[:SHORT_ID],
+            facts["kind"],
+            Text(one.outcome.value, style=OUTCOME_STYLE.get(one.outcome, "green")),
+            facts.get("proposer", ""),
+            ", ".join(map(str, one.signers)),
+        )
+    return table
+
+
+def evidence(facts: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """One line a proof."""
+    table = _table("culprit", "epoch", "what", "proof")
+    for one in facts:
+        table.add_row(str(one["culprit"]), str(one["epoch"]), one["what"], one["proof"])
+    return table
+
+
+def _median(histogram: Sequence[int]) -> str:
+    """Upper end of the bucket that holds the median; bucket k counts below 2^k microseconds."""
+    total, seen = sum(histogram), 0
+    for bucket, count in enumerate(histogram):
+        seen += count
+        if 2 * seen >= total > 0:
+            return f"< {2**bucket / 1000:.3g} ms"
+    return ""
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column)
+    return table

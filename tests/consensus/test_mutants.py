@@ -1,0 +1,337 @@
+"""One bug for every rule of the protocol: the storms must notice each. A rule that can be broken unseen is untested."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from consensus.simplex.chain import Chain
+from consensus.simplex.core import Core, Turn
+from consensus.simplex.proofs import ConflictingVotes
+from consensus.simplex.types import (
+    NOTHING,
+    Block,
+    Certificate,
+    Committee,
+    Finality,
+    Kind,
+    Message,
+    Proposal,
+    Supply,
+    Vote,
+)
+from consensus.simplex.views import View
+from consensus.simulator.judge import Foul
+from consensus.simulator.scenario import storm
+
+MOST_SEEDS = 120
+
+
+class VotesBeforeTheDisk(Core):
+    """Votes are sent and never written."""
+
+    def _ended(self) -> Turn:
+        turn = super()._ended()
+        turn.records = [record for record in turn.records if not isinstance(record, Vote)]
+        return turn
+
+
+class ForgetsItsVotes(Core):
+    """Votes are written, and not read after a restart."""
+
+    def _recall(self, record: object) -> None:
+        if not isinstance(record, Vote):
+            super()._recall(record)  # type: ignore[arg-type]
+
+
+class ForgetsWhatIsFinal(Core):
+    """Decisions are written, and not read after a restart."""
+
+    def _recall(self, record: object) -> None:
+        if not isinstance(record, Finality):
+            super()._recall(record)  # type: ignore[arg-type]
+
+
+class VotesTwice(Core):
+    """A vote for every block of the leader, not for the first."""
+
+    def _on_proposal(self, sender: int, proposal: Proposal) -> None:
+        view = self._at(proposal.block.view)
+        if view.proposal is not None and view.proposal.block.digest != proposal.block.digest:
+            view.proposal = None
+            view.own.pop(Kind.NOTARIZE, None)
+        super()._on_proposal(sender, proposal)
+
+
+class GivesUpAndFinalises(Core):
+    """FINALIZE although the view was given up."""
+
+    def _finalise_vote(self, view: View, digest: bytes) -> None:
+        if Kind.FINALIZE not in view.own and self._may_vote(view.number):
+            self._vote(view, Kind.FINALIZE, digest)
+
+
+class FinalisesAndGivesUp(Core):
+    """FINALIZE when voting for a block, before it is notarised; the view may be given up later."""
+
+    def _vote(self, view: View, kind: Kind, digest: bytes) -> None:
+        super()._vote(view, kind, digest)
+        if kind is Kind.NOTARIZE and Kind.FINALIZE not in view.own:
+            super()._vote(view, Kind.FINALIZE, digest)
+
+    def _nullify(self) -> None:
+        view = self._at(self._view)
+        held = view.own.pop(Kind.FINALIZE, None)
+        super()._nullify()
+        if held is not None:
+            view.own[Kind.FINALIZE] = held
+
+
+class OneVoteTooFew(Core):
+    """2f votes make a certificate."""
+
+    def _begin_epoch(self) -> None:
+        super()._begin_epoch()
+        self._checker.committee = _Lax(
+            self.committee.chain,
+            self.committee.epoch,
+            self.committee.keys,
+            self.committee.anchor,
+            self.committee.height,
+            self.committee.quarantined,
+        )
+
+
+class _Lax(Committee):
+    @property
+    def quorum(self) -> int:
+        return 2 * self.faults
+
+
+class FinalAtOnce(Core):
+    """A notarised block is taken for final."""
+
+    def _on_certificate(self, certificate: Certificate, *, known: bool = False) -> bool:
+        taken = super()._on_certificate(certificate, known=known)
+        if taken and certificate.kind is Kind.NOTARIZE and certificate.epoch == self.committee.epoch:
+            view = self._at(certificate.view)
+            c = certificate
+            view.certificates.setdefault(
+                Kind.FINALIZE, Certificate(Kind.FINALIZE, c.epoch, c.view, c.digest, c.signatures)
+            )
+            self._settle()
+        return taken
+
+
+class StepsOverViews(Core):
+    """Views between a block and its parent need not be nullified."""
+
+    def _founded(self, block: Block) -> bool | None:
+        for number in range(block.parent_view + 1, block.view):
+            view = self._at(number)
+            if not view.nullified:
+                fake = Certificate(Kind.NULLIFY, self.committee.epoch, number, NOTHING, ())
+                view.certificates[Kind.NULLIFY] = fake
+                try:
+                    return super()._founded(block)
+                finally:
+                    del view.certificates[Kind.NULLIFY]
+        return super()._founded(block)
+
+    def _parent(self) -> tuple[int, bytes] | None:
+        return self.chain.view, self.chain.tip
+
+
+class BuildsOnAnything(Core):
+    """The parent need not be notarised."""
+
+    def _founded(self, block: Block) -> bool | None:
+        return True if self.chain.path(block.parent) is not None else super()._founded(block)
+
+
+class ObeysAnybody(Core):
+    """A proposal of any voter is taken for the leader's."""
+
+    def _on_proposal(self, sender: int, proposal: Proposal) -> None:
+        view = self._at(proposal.block.view)
+        if view.proposal is None and self._checker.vote(proposal.vote):
+            view.proposal = proposal
+        super()._on_proposal(sender, proposal)
+
+
+class BelievesVotes(Core):
+    """Signatures of votes are not verified."""
+
+    def _begin_epoch(self) -> None:
+        super()._begin_epoch()
+        self._checker.vote = lambda vote: True  # type: ignore[method-assign]
+
+
+class BelievesCertificates(Core):
+    """Signatures of certificates are not verified."""
+
+    def _begin_epoch(self) -> None:
+        super()._begin_epoch()
+        self._checker.certificate = lambda certificate: True  # type: ignore[method-assign]
+
+
+class VotesWithoutItsLog(Core):
+    """A replica that lost its log votes at once."""
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        options["nonce"] = 0
+        super().__init__(*arguments, **options)  # type: ignore[arg-type]
+
+
+class GoesOnBehindTheEnd(Core):
+    """Blocks behind a change of the committee count."""
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        super().__init__(*arguments, **options)  # type: ignore[arg-type]
+        self.chain.__class__ = _Endless
+
+
+class _Endless(Chain):
+    def finalise(self, path: list[Block], certificate: Certificate) -> list[Block]:
+        changes = [change for block in path if (change := self.ends_epoch(block)) is not None]
+        made = super().finalise(path, certificate)
+        if changes:
+            self._final += path[len(made) :]
+            self.committee = replace(self.committee, anchor=path[-1].digest, height=path[-1].height)
+            self.committees[-1] = self.committee
+        return path
+
+
+class DecidesTwice(Core):
+    """A request that was decided, or is under way, may be proposed again."""
+
+    def _take(self, body: bytes) -> bool:
+        self._again = [*getattr(self, "_again", []), body][-4:]
+        return super()._take(body)
+
+    def _chosen(self, path: Sequence[Block]) -> tuple[bytes, ...]:
+        chosen = super()._chosen(path)
+        return chosen or tuple(getattr(self, "_again", [])[-1:])
+
+    def _acceptable(self, block: Block, path: Sequence[Block]) -> bool:
+        return True
+
+
+class DecidesAnything(Core):
+    """The application is not asked."""
+
+    def _valid(self, body: bytes) -> bool:
+        change = self._application.change(body)
+        return change is None or self.committee.may_become(change)
+
+
+class AccusesUnheard(Core):
+    """A vote that somebody signed in another's name is proof against the other."""
+
+    def _on_vote(self, sender: int, vote: Vote, *, known: bool = False) -> None:
+        if vote.epoch == self.committee.epoch and vote.voter < len(self.committee.keys):
+            mine = self._at(vote.view).own.get(vote.kind)
+            if mine is not None and vote.voter != self._voter and not self._checker.vote(vote):
+                self._turn.proofs.append(ConflictingVotes(vote, vote))
+        super()._on_vote(sender, vote, known=known)
+
+
+class AccusesOverOldNews(Core):
+    """Whoever votes for another block than this replica did is accused."""
+
+    def _on_vote(self, sender: int, vote: Vote, *, known: bool = False) -> None:
+        if vote.epoch == self.committee.epoch:
+            mine = self._at(vote.view).own.get(Kind.NOTARIZE)
+            if mine is not None and vote.kind is Kind.NULLIFY and self._checker.vote(vote):
+                self._turn.proofs.append(ConflictingVotes(mine, vote))
+        super()._on_vote(sender, vote, known=known)
+
+
+class WaitsForEver(Core):
+    """A view is never given up."""
+
+    def _nullify(self) -> None:
+        return
+
+
+class SaysThingsOnce(Core):
+    """Nothing is said again."""
+
+    def _repeat(self) -> None:
+        self._at(self._view).retry = self._now + self._timing.repeat_ns
+
+    def _tell_standing(self, voter: int | None, nonce: int) -> None:
+        if nonce:
+            super()._tell_standing(voter, nonce)
+
+
+class HelpsNobody(Core):
+    """Nobody is given what it lacks."""
+
+    def _supply(self, voter: int, *, height: int | None = None, digests: Sequence[bytes] = ()) -> None:
+        return
+
+
+class KeepsCertificates(Core):
+    """Certificates are not passed on, in no way."""
+
+    def _pass_on(self, certificate: Certificate) -> None:
+        return
+
+    def _say_all(self, message: Message) -> None:
+        if not isinstance(message, Supply):
+            super()._say_all(message)
+
+    def _supply(self, voter: int, *, height: int | None = None, digests: Sequence[bytes] = ()) -> None:
+        return
+
+
+class BelievesWhatIsFinal(Core):
+    """What somebody supplies as final is final."""
+
+    def _on_finality(self, finality: Finality) -> None:
+        for block in finality.blocks:
+            self.chain.add(block)
+        if finality.blocks[-1].epoch == self.committee.epoch:
+            self.chain.finalise(list(finality.blocks), finality.certificate)
+
+
+MUTANTS: list[tuple[type[Core], tuple[str, ...] | None]] = [
+    (VotesBeforeTheDisk, ()),
+    (ForgetsItsVotes, ()),
+    (ForgetsWhatIsFinal, ()),
+    (VotesTwice, ("two_faced_leader",)),
+    (GivesUpAndFinalises, ()),
+    (FinalisesAndGivesUp, ()),
+    (OneVoteTooFew, ()),
+    (FinalAtOnce, ()),
+    (StepsOverViews, ()),
+    (BuildsOnAnything, ("mutator",)),
+    (ObeysAnybody, ("usurper",)),
+    (BelievesVotes, ("impersonator",)),
+    (BelievesCertificates, ("false_witness",)),
+    (VotesWithoutItsLog, ()),
+    (GoesOnBehindTheEnd, ()),
+    (DecidesTwice, ()),
+    (DecidesAnything, ("mutator",)),
+    (AccusesUnheard, ("impersonator",)),
+    (AccusesOverOldNews, ()),
+    (WaitsForEver, ()),
+    (SaysThingsOnce, ()),
+    (HelpsNobody, ()),
+    (KeepsCertificates, ()),
+    (BelievesWhatIsFinal, ("false_witness",)),
+]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("mutant", "liars"), MUTANTS, ids=[mutant.__name__ for mutant, _ in MUTANTS])
+def test_mutant_is_noticed(mutant: type[Core], liars: tuple[str, ...] | None) -> None:
+    for seed in range(MOST_SEEDS):
+        try:
+            storm(seed, core=mutant, liars=liars, size=4)
+        except Foul:
+            return
+    pytest.fail(f"{MOST_SEEDS} storms did not notice that {mutant.__doc__}")

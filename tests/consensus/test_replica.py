@@ -1,0 +1,347 @@
+"""Replicas without Ray: threads of one process that hand each other messages; real keys, real logs, real clocks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+import pytest
+
+from cluster import head
+from cluster.errors import InvalidInput
+from consensus import ballots, decisions
+from consensus.ballots import Choice, Direction, Estimated, Moved, Outcome, Quarantine
+from consensus.errors import (
+    BadBallot,
+    BadCertificate,
+    BadEvidence,
+    DeadlinePast,
+    NotCarried,
+    StaleEpoch,
+    TooLarge,
+    UnknownKind,
+)
+from consensus.replica import Replica, Seat
+from consensus.settings import ConsensusSettings
+from consensus.simplex.crypto import KeyUnusable, load_key
+from consensus.simplex.proofs import ConflictingVotes
+from consensus.simplex.types import Committee, Kind, Vote, encode, vote_bytes
+from consensus.simplex.wal import LogUnusable
+
+PATIENCE_S = 20.0
+FAR_NS = 2**62
+PATIENT = ConsensusSettings(voters=4, repeat_ms=50)
+
+
+class Household:
+    """Four voters in one process; letters between them are calls."""
+
+    def __init__(self, place, voters=4):
+        self.seats = [Seat(place / f"voter-{number}") for number in range(voters)]
+        signers = [seat.signer(may_make=True) for seat in self.seats]
+        salt = os.urandom(16)
+        self.committee = Committee.founded(tuple(signer.public for signer in signers), salt)
+        self.text = decisions.committee_text(self.committee, salt)
+        for seat, signer in zip(self.seats, signers, strict=True):
+            seat.found(self.text, signer)
+        self.signers = signers
+        self.replicas = {}
+        for number in range(voters):
+            self.begin(number)
+
+    def begin(self, number, **options):
+        def send(peers, messages):
+            for peer in peers:
+                with contextlib.suppress(KeyError):
+                    self.replicas[peer].deliver(number, messages)
+            return 0
+
+        replica = self.replicas[number] = Replica(self.seats[number], PATIENT, send, **options)
+        replica.start()
+        return replica
+
+    def end(self, number):
+        self.replicas.pop(number).close()
+
+    def close(self):
+        for number in list(self.replicas):
+            self.end(number)
+
+    def moved(self, motion, voters=(0, 1, 2), choice=Choice.APPROVE, committee=None):
+        committee = committee or self.committee
+        given = [ballots.ballot(self.signers[voter], committee, motion, choice) for voter in voters]
+        return ballots.encode(Moved(committee.epoch, motion, tuple(given)))
+
+    def decide(self, body, at=0):
+        (answer,) = self.replicas[at].decide([body], PATIENCE_S)
+        if answer.refusal is not None:
+            raise answer.refusal
+        assert answer.evidence
+        return decisions.proved(self.committee, answer.evidence, ballots.identity(ballots.decode(body)))
+
+    def refusal(self, body, at=0):
+        (answer,) = self.replicas[at].decide([body], PATIENCE_S)
+        return answer.refusal
+
+
+def motion(kind="raise_limit", payload=b"var 0.03", expires=FAR_NS):
+    return ballots.new_motion(kind, payload, expires_utc_ns=expires)
+
+
+@pytest.fixture
+def house(tmp_path):
+    household = Household(tmp_path)
+    yield household
+    household.close()
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    """A household that tests ask and leave as it was."""
+    household = Household(tmp_path_factory.mktemp("calm"))
+    yield household
+    household.close()
+
+
+def test_what_a_quorum_approves_is_decided_once_with_a_certificate_that_anyone_can_verify(calm, tmp_path):
+    moved = motion()
+    body = calm.moved(moved)
+    decision = calm.decide(body)
+    assert decision.outcome is Outcome.APPROVED
+    assert decision.id == moved.id
+    assert len(decision.signers) >= calm.committee.quorum
+    assert decision.holds_at(time.time_ns())
+    again = calm.decide(calm.moved(moved, voters=(1, 2, 3)), at=3)
+    assert (again.height, again.asked) == (decision.height, decision.asked)
+
+    path = tmp_path / "decision.json"
+    path.write_text(decisions.decision_text(decision))
+    assert decisions.read_decision(path, calm.committee) == decision
+
+
+@pytest.mark.parametrize(
+    ("kind", "voters", "choice", "outcome"),
+    [
+        ("kill", (2,), Choice.APPROVE, Outcome.APPROVED),
+        ("note", (0, 3), Choice.APPROVE, Outcome.APPROVED),
+        ("raise_limit", (0, 3), Choice.REJECT, Outcome.REJECTED),
+    ],
+)
+def test_the_direction_of_a_motion_says_how_many_carry_or_defeat_it(calm, kind, voters, choice, outcome):
+    assert calm.decide(calm.moved(motion(kind), voters, choice)).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("kind", "voters", "choice"),
+    [
+        ("raise_limit", (0, 1), Choice.APPROVE),
+        ("raise_limit", (0, 1, 2), Choice.ABSTAIN),
+        ("note", (1,), Choice.APPROVE),
+        ("kill", (0, 1, 2), Choice.REJECT),
+        ("membership", (0, 1, 2), Choice.REJECT),
+    ],
+)
+def test_what_is_neither_carried_nor_defeated_is_refused(calm, kind, voters, choice):
+    payload = ballots.membership(calm.committee.keys) if kind == "membership" else b""
+    assert isinstance(calm.refusal(calm.moved(motion(kind, payload), voters, choice)), NotCarried)
+
+
+def test_ballots_that_are_none_are_refused_each_with_its_reason(calm):
+    moved, other = motion(), motion()
+    given = [ballots.ballot(calm.signers[voter], calm.committee, moved, Choice.APPROVE) for voter in range(3)]
+    elsewhere = [ballots.ballot(calm.signers[voter], calm.committee, other, Choice.APPROVE) for voter in range(3)]
+
+    def refused(*ballots_given, epoch=0):
+        return calm.refusal(ballots.encode(Moved(epoch, moved, ballots_given)))
+
+    assert "not signed by it for this motion" in str(refused(*given[:2], elsewhere[2]))
+    assert "no member" in str(refused(*given[:2], ballots.Ballot(9, Choice.APPROVE, "", given[2].signature)))
+    assert isinstance(refused(given[0], given[0], given[1]), BadBallot)
+    assert isinstance(refused(*given, epoch=1), StaleEpoch)
+    with pytest.raises(BadBallot, match="no member"):
+        ballots.ballot(load_stranger(calm), calm.committee, moved, Choice.APPROVE)
+
+
+def load_stranger(household):
+    seat = Seat(household.seats[0].folder.parent / "stranger")
+    return seat.signer(may_make=True)
+
+
+def test_motions_that_cannot_be_are_refused_where_they_are_made():
+    with pytest.raises(UnknownKind, match="raise_limit"):
+        motion("raise_limits")
+    with pytest.raises(TooLarge, match="49153 bytes"):
+        motion(payload=bytes(48 * 1024 + 1))
+    with pytest.raises(DeadlinePast):
+        ballots.in_time(motion(expires=1), time.time_ns())
+    with pytest.raises(InvalidInput, match="no MessagePack"):
+        motion("membership", b"")
+
+
+def test_requests_that_are_no_requests_are_refused_and_the_replica_lives(calm):
+    body = calm.moved(motion())
+    for wrong in (b"", b"\x00", os.urandom(100), body[:-1], body + b"\x00"):
+        assert calm.refusal(wrong) is not None
+    calm.replicas[0].deliver(2, [os.urandom(50), b"", b"\x93\x01\x02\x03"])
+    calm.replicas[0].deliver(-7, [encode(forged_vote(calm, 1, 50, b"\x01" * 32))])
+    assert calm.decide(body).outcome is Outcome.APPROVED
+    assert calm.replicas[0].status()["garbage"] >= 3
+
+
+def test_a_late_decision_loosens_nothing(calm):
+    soon = motion(expires=time.time_ns() + 10**10)
+    decision = calm.decide(calm.moved(soon))
+    assert decision.holds_at(soon.expires_utc_ns - 1)
+    assert not decision.holds_at(soon.expires_utc_ns)
+    tightened = calm.decide(calm.moved(motion("kill", expires=soon.expires_utc_ns), (0,)))
+    assert tightened.asked.motion.direction is Direction.REDUCE
+    assert tightened.holds_at(FAR_NS)
+
+
+def test_a_number_is_the_median_whatever_one_estimator_signs_and_names_him(calm):
+    asked = motion("number", ballots.question("VaR of book 1, 0.99", tolerance=0.01))
+    values = (0.031, 0.032, 1e300, 0.033)
+    given = tuple(
+        ballots.estimate(signer, calm.committee, asked, value)
+        for signer, value in zip(calm.signers, values, strict=True)
+    )
+    decision = calm.decide(ballots.encode(Estimated(0, asked, given)))
+    assert decision.outcome is Outcome.AGREED
+    assert decision.number == ballots.Agreed(median=pytest.approx(0.0325), trimmed_mean=0.0325, outliers=(2,))
+    assert isinstance(calm.refusal(ballots.encode(Estimated(0, asked, given[:2]))), type(None))  # it is decided
+    other = motion("number", ballots.question("another", tolerance=0.01))
+    assert isinstance(calm.refusal(ballots.encode(Estimated(0, other, given))), BadBallot)
+
+
+def forged_vote(house, liar, view, digest, kind=Kind.NOTARIZE, epoch=0):
+    signature = house.signers[liar].sign(vote_bytes(house.committee.chain, kind, epoch, view, digest))
+    return Vote(kind, epoch, view, digest, liar, signature)
+
+
+def test_whoever_votes_twice_is_quarantined_by_agreement_and_can_be_decided_without(house):
+    first = house.decide(house.moved(motion()))
+    for replica in house.replicas.values():
+        view = replica.status()["view"] + 5
+        break
+    lies = [encode(forged_vote(house, 3, view, bytes([number]) * 32)) for number in (1, 2)]
+    house.replicas[0].deliver(3, lies)
+    assert head.until(lambda: all(r.status()["quarantined"] == [3] for r in house.replicas.values()), PATIENCE_S)
+    assert "quarantined by agreement" in house.replicas[3].trouble
+    assert not house.replicas[0].trouble
+
+    stale = house.moved(motion())
+    assert isinstance(house.refusal(stale), StaleEpoch)
+    committee = house.replicas[1]._core.committee
+    later = house.decide(house.moved(motion(), committee=committee), at=1)
+    assert (later.epoch, later.committee.quarantined) == (1, frozenset({3}))
+    assert later.height > first.height
+    entries = house.replicas[2].log(0, 100)
+    found = [decisions.proved(house.committee, evidence, identity) for identity, _, evidence in entries]
+    assert [decision.outcome for decision in found] == [Outcome.APPROVED, Outcome.QUARANTINED, Outcome.APPROVED]
+    assert isinstance(found[1].asked, Quarantine)
+    assert found[1].summary()["quarantined"] == [3]
+    with pytest.raises(BadCertificate):
+        decisions.proved(house.committee, entries[0][2], later.id)
+
+
+def test_a_proof_that_proves_nothing_quarantines_nobody(calm):
+    honest = forged_vote(calm, 1, 7, b"\x01" * 32)
+    with pytest.raises(BadEvidence, match="proves nothing"):
+        ballots.quarantine(ConflictingVotes(honest, honest), [calm.committee])
+    framed = Vote(Kind.NOTARIZE, 0, 7, b"\x02" * 32, 1, forged_vote(calm, 0, 7, b"\x02" * 32).signature)
+    asked = Quarantine(ConflictingVotes(honest, framed), calm.committee.keys, frozenset({1}))
+    assert isinstance(calm.refusal(ballots.encode(asked)), BadEvidence)
+
+
+def test_a_decision_that_was_tampered_with_is_refused(calm, tmp_path):
+    decision = calm.decide(calm.moved(motion()))
+    text = decisions.decision_text(decision)
+    path = tmp_path / "decision.json"
+    for before, after in (("approved", "rejected"), ('"proof": "92', '"proof": "93'), ('"height"', '"weight"')):
+        path.write_text(text.replace(before, after, 1))
+        with pytest.raises(BadCertificate):
+            decisions.read_decision(path, calm.committee)
+    path.write_text(text)
+    stranger = Committee.founded(tuple(reversed(calm.committee.keys)), bytes(16))
+    with pytest.raises(BadCertificate, match="of committee"):
+        decisions.read_decision(path, stranger)
+    changed = calm.text.replace(calm.committee.keys[0].hex(), os.urandom(32).hex())
+    with pytest.raises(InvalidInput, match="not that of its keys"):
+        decisions.committee_of(changed, "a file")
+
+
+def test_keys_and_logs_that_cannot_be_trusted_stop_their_voter_and_not_the_committee(house):
+    house.decide(house.moved(motion()))
+    with pytest.raises(LogUnusable, match="another process"):
+        house.begin(3) if house.replicas.get(3) is None else Replica(house.seats[3], PATIENT, lambda *_: 0)
+    house.end(3)
+    seat = house.seats[3]
+    seat.key.chmod(0o644)
+    with pytest.raises(KeyUnusable, match="others may read"):
+        house.begin(3)
+    seat.key.chmod(0o600)
+    seat.key.rename(seat.key.with_suffix(".away"))
+    with pytest.raises(KeyUnusable, match="missing"):
+        house.begin(3)
+    seat.key.with_suffix(".away").rename(seat.key)
+    data = bytearray(seat.log.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    seat.log.write_bytes(data)
+    with pytest.raises(LogUnusable, match="damaged"):
+        house.begin(3)
+    assert house.decide(house.moved(motion())).outcome is Outcome.APPROVED
+
+
+def test_a_voter_without_its_log_abstains_until_the_others_have_told_and_remembers_that_over_a_crash(house):
+    for _ in range(3):
+        house.decide(house.moved(motion()))
+    height = house.replicas[0].status()["height"]
+    house.end(3)
+    house.seats[3].log.unlink()
+    again = house.begin(3)
+    assert house.seats[3].lost.exists()
+    house.end(3)  # at once, with a log that looks whole
+    again = house.begin(3)
+    assert again.status()["abstaining"] or again.status()["height"] >= height
+
+    def caught_up():
+        house.decide(house.moved(motion()))
+        return not again.status()["abstaining"]
+
+    assert head.until(caught_up, PATIENCE_S)
+    assert head.until(lambda: not house.seats[3].lost.exists(), PATIENCE_S)
+    assert head.until(lambda: again.status()["height"] >= height, PATIENCE_S)
+
+
+def test_a_torn_tail_is_cut_off_and_nothing_decided_is_lost(house):
+    wanted = [house.decide(house.moved(motion())) for _ in range(5)]
+    house.end(2)
+    with house.seats[2].log.open("ab") as file:
+        file.write(house.seats[2].log.read_bytes()[-40:-1])
+    back = house.begin(2)
+    assert back.status()["cut_bytes"] == 39
+    assert head.until(lambda: back.status()["height"] >= wanted[-1].height, PATIENCE_S)
+    heights = {identity: height for identity, height, _ in back.log(0, 100)}
+    assert heights.items() >= {decision.id: decision.height for decision in wanted}.items()
+
+
+def test_a_key_lies_in_a_file_of_its_own_that_nobody_else_may_read(calm):
+    for seat in calm.seats:
+        assert seat.key.stat().st_mode & 0o777 == 0o600
+        assert seat.folder.stat().st_mode & 0o777 == 0o700
+        assert load_key(seat.key).public in calm.committee.keys
+
+
+def test_a_full_disk_ends_the_replica_and_it_says_so(house):
+    house.end(1)
+
+    replica = house.begin(1)
+    os.close(replica._log._descriptor)  # as if the disk had gone
+    replica._log._descriptor = os.open("/dev/full", os.O_WRONLY)
+    decision = house.decide(house.moved(motion()))
+    assert decision.outcome is Outcome.APPROVED
+    assert head.until(lambda: bool(replica.trouble), PATIENCE_S)
+    assert "votes no more" in replica.trouble
+    (answer,) = replica.decide([house.moved(motion())], PATIENCE_S)
+    assert "votes no more" in str(answer.refusal)

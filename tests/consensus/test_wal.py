@@ -1,0 +1,171 @@
+"""The log: what was synced is there again, a torn end is cut off, and damage before the end is refused."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from consensus.simplex.core import Record
+from consensus.simplex.types import NOTHING, Kind, Vote
+from consensus.simplex.wal import Log, LogUnusable
+from consensus.simulator.world import World
+
+CHAIN, PUBLIC = bytes(range(32)), bytes(32)
+
+
+def records() -> list[Record]:
+    """What a real replica wrote."""
+    world = World(7)
+    for i in range(6):
+        world.submit(i % 4, b"request %d" % i)
+        world.run(world.now / 1e6 + 20)
+    assert len({type(record) for record in world.nodes[0].disk}) == 4
+    return world.nodes[0].disk
+
+
+WRITTEN = records()
+
+
+def test_records_come_back_in_order(tmp_path: Path) -> None:
+    log = Log.create(tmp_path / "log", CHAIN, PUBLIC)
+    for begin in range(0, len(WRITTEN), 5):
+        log.append(WRITTEN[begin : begin + 5])
+    assert log.syncs == -(-len(WRITTEN) // 5)
+    log.append([])
+    log.close()
+    again = Log(tmp_path / "log", CHAIN, PUBLIC)
+    assert again.records == WRITTEN and again.cut == 0
+    again.append(WRITTEN[:3])
+    again.close()
+    last = Log(tmp_path / "log", CHAIN, PUBLIC)
+    assert last.records == [*WRITTEN, *WRITTEN[:3]]
+    last.close()
+
+
+def test_any_torn_end_is_cut_off_and_the_rest_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = Log.create(path, CHAIN, PUBLIC)
+    ends = [path.stat().st_size]
+    for record in WRITTEN[:12]:
+        log.append([record])
+        ends.append(path.stat().st_size)
+    log.close()
+    whole = path.read_bytes()
+    for length in range(ends[8], len(whole)):
+        path.write_bytes(whole[:length])
+        again = Log(path, CHAIN, PUBLIC)
+        expected = max(n for n, end in enumerate(ends) if end <= length)
+        assert again.records == WRITTEN[:expected] and again.cut == length - ends[expected]
+        again.append([WRITTEN[20]])
+        again.close()
+        more = Log(path, CHAIN, PUBLIC)
+        assert more.records == [*WRITTEN[:expected], WRITTEN[20]] and more.cut == 0
+        more.close()
+
+
+def test_a_torn_end_of_garbage_is_cut_off(tmp_path: Path) -> None:
+    chance = random.Random(1)
+    path = tmp_path / "log"
+    log = Log.create(path, CHAIN, PUBLIC)
+    log.append(WRITTEN)
+    log.close()
+    whole = path.read_bytes()
+    for _ in range(40):
+        path.write_bytes(whole + chance.randbytes(chance.randint(1, 400)))
+        again = Log(path, CHAIN, PUBLIC)
+        assert again.records == WRITTEN and again.cut > 0
+        again.close()
+
+
+def test_damage_before_the_end_is_refused(tmp_path: Path) -> None:
+    chance = random.Random(2)
+    path = tmp_path / "log"
+    log = Log.create(path, CHAIN, PUBLIC)
+    log.append(WRITTEN[:-1])
+    before_last = path.stat().st_size
+    log.append(WRITTEN[-1:])
+    log.close()
+    whole = path.read_bytes()
+    for _ in range(200):
+        damaged = bytearray(whole)
+        damaged[chance.randrange(before_last)] ^= 1 << chance.randrange(8)
+        path.write_bytes(damaged)
+        with pytest.raises(LogUnusable):
+            Log(path, CHAIN, PUBLIC)
+        assert path.read_bytes() == damaged  # and nothing was cut off
+
+
+def test_a_hole_in_the_middle_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = Log.create(path, CHAIN, PUBLIC)
+    log.append(WRITTEN[:4])
+    begin = path.stat().st_size
+    log.append(WRITTEN[4:5])
+    end = path.stat().st_size
+    log.append(WRITTEN[5:])
+    log.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:begin] + whole[end:])
+    with pytest.raises(LogUnusable, match="damaged"):
+        Log(path, CHAIN, PUBLIC)
+
+
+def test_the_log_of_another_voter_or_chain_is_refused(tmp_path: Path) -> None:
+    Log.create(tmp_path / "log", CHAIN, PUBLIC).close()
+    for chain, public in ((CHAIN, bytes([1]) * 32), (bytes(32), PUBLIC)):
+        with pytest.raises(LogUnusable, match="no log of this voter"):
+            Log(tmp_path / "log", chain, public)
+
+
+def test_a_missing_log_and_one_that_is_there_are_said(tmp_path: Path) -> None:
+    with pytest.raises(LogUnusable, match="cannot be opened"):
+        Log(tmp_path / "log", CHAIN, PUBLIC)
+    Log.create(tmp_path / "log", CHAIN, PUBLIC).close()
+    with pytest.raises(LogUnusable, match="no log can be made"):
+        Log.create(tmp_path / "log", CHAIN, PUBLIC)
+    with pytest.raises(LogUnusable, match="no log can be made"):
+        Log.create(tmp_path / "no folder" / "log", CHAIN, PUBLIC)
+
+
+def test_two_processes_cannot_have_it_open(tmp_path: Path) -> None:
+    log = Log.create(tmp_path / "log", CHAIN, PUBLIC)
+    with pytest.raises(LogUnusable, match="another process"):
+        Log(tmp_path / "log", CHAIN, PUBLIC)
+    log.close()
+    Log(tmp_path / "log", CHAIN, PUBLIC).close()
+
+
+def _write_for_ever(path: Path, pipe: Connection) -> None:
+    log = Log.create(path, CHAIN, PUBLIC)
+    for number in range(1, 10**9):
+        log.append([Vote(Kind.NULLIFY, 0, number, NOTHING, 0, bytes(64))])
+        pipe.send(number)
+
+
+def test_what_append_confirmed_survives_a_kill(tmp_path: Path) -> None:
+    spawning = multiprocessing.get_context("spawn")
+    ours, theirs = spawning.Pipe()
+    process = spawning.Process(target=_write_for_ever, args=(tmp_path / "log", theirs))
+    process.start()
+    confirmed = 0
+    while confirmed < 50:
+        assert ours.poll(60)
+        confirmed = ours.recv()
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    theirs.close()
+    while ours.poll(0):
+        try:
+            confirmed = ours.recv()
+        except EOFError:
+            break
+    log = Log(tmp_path / "log", CHAIN, PUBLIC)
+    assert [record.view for record in log.records if isinstance(record, Vote)][:confirmed] == [*range(1, confirmed + 1)]
+    log.close()
