@@ -187,11 +187,11 @@ def _over_a_lane(side: Served, strategy: str, rounds: int) -> list[Row]:
     """From a compiled loop and from Python, in turns."""
     memory, hand, tag = side.lane._memory, side.lane._hand, side.facts.tag
     answer, compiled, whole = np.zeros(side.lane.room), [], []
-    _ask_all(memory.words, memory.numbers, hand, tag, _numbers(10), answer, np.zeros(10, np.int64))
+    _ask_all(memory.words, hand, tag, _numbers(10), answer, np.zeros(10, np.int64))
     number = 10
     for _ in range(max(4, rounds // BATCH)):
         times = np.zeros(BATCH, np.int64)
-        right = _ask_all(memory.words, memory.numbers, hand, tag, _numbers(BATCH, number), answer, times)
+        right = _ask_all(memory.words, hand, tag, _numbers(BATCH, number), answer, times)
         assert right == BATCH
         compiled += (times / 1e3).tolist()
         number += BATCH
@@ -310,12 +310,12 @@ def _decide_all(orders, reply, now, book):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, error_model="numpy")
-def _ask_all(words, numbers, hand, tag, orders, answer, times):  # type: ignore[no-untyped-def]
+def _ask_all(words, hand, tag, orders, answer, times):  # type: ignore[no-untyped-def]
     """One after the other, each timed; how many are allowed."""
     allowed, scratch = 0, np.zeros(2, np.int64)
     for k in range(orders.shape[0]):
         begun = now_ns(scratch)
-        count = calls.ask(words, numbers, hand, 1, tag, 5_000_000_000, 5_000_000_000, orders[k], answer)
+        count = calls.ask(words, hand, 1, tag, 5_000_000_000, orders[k], answer)
         times[k] = now_ns(scratch) - begun
         allowed += count == 6 and answer[0] == 1.0
     return allowed
@@ -326,7 +326,7 @@ def _until_killed(words, numbers, hand, tag, orders, answer):  # type: ignore[no
     """When the first order was back that the kill switch stopped; 0 where none was."""
     scratch = np.zeros(2, np.int64)
     for k in range(orders.shape[0]):
-        calls.ask(words, numbers, hand, 1, tag, 5_000_000_000, 5_000_000_000, orders[k], answer)
+        calls.ask(words, hand, 1, tag, 5_000_000_000, orders[k], answer)
         if answer[2] == 1.0:
             return now_ns(scratch)
     return 0
