@@ -271,7 +271,7 @@ def _kills(side: Served) -> Row:
 
         thread = threading.Thread(target=throw)
         thread.start()
-        first = _until_killed(memory.words, memory.numbers, hand, side.facts.tag, orders, answer)
+        first = _until_killed(memory.words, hand, side.facts.tag, orders, answer)
         thread.join()
         assert first > 0
         taken.append((first - thrown[0]) / 1e3)
@@ -322,7 +322,7 @@ def _ask_all(words, hand, tag, orders, answer, times):  # type: ignore[no-untype
 
 
 @njit(nogil=True, error_model="numpy")
-def _until_killed(words, numbers, hand, tag, orders, answer):  # type: ignore[no-untyped-def]
+def _until_killed(words, hand, tag, orders, answer):  # type: ignore[no-untyped-def]
     """When the first order was back that the kill switch stopped; 0 where none was."""
     scratch = np.zeros(2, np.int64)
     for k in range(orders.shape[0]):
