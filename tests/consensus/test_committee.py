@@ -25,7 +25,7 @@ from consensus.simplex.crypto import KeyUnusable
 from hive.messages.health import AgentState
 from swarm import boot
 from swarm.settings import Settings
-from tests.conftest import agent, eventually
+from tests.conftest import agent, eventually, stopped
 
 KILLS = int(os.environ.get("RISKSWARM_TORTURE_KILLS", "3"))
 VOTERS = 4
@@ -115,12 +115,13 @@ def test_voters_killed_under_load_with_torn_logs_lose_and_contradict_nothing(com
             before = agent(client, replica_name(victim))
             enough = len(decided) + 4
             assert eventually(lambda enough=enough: len(decided) >= enough)
-            os.kill(before.pid, signal.SIGKILL)
             log = home / "consensus" / replica_name(victim) / "log"
-            data = log.read_bytes()
-            if number % 2 == 0:  # half a record, as a write that the crash broke off
-                with log.open("ab") as file:
-                    file.write(data[-60:-20])
+            with stopped(before.pid):  # so that the log is still when its end is torn, before another life opens it
+                if number % 2 == 0:  # half a record, as a write that the crash broke off
+                    half = log.read_bytes()[-60:-20]
+                    with log.open("ab") as file:
+                        file.write(half)
+                os.kill(before.pid, signal.SIGKILL)
 
             def back(victim=victim, restarts=before.restarts):
                 now = agent(client, replica_name(victim))

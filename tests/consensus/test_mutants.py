@@ -24,7 +24,9 @@ from consensus.simplex.types import (
 )
 from consensus.simplex.views import View
 from consensus.simulator.judge import Foul
+from consensus.simulator.liars import signed
 from consensus.simulator.scenario import storm
+from consensus.simulator.world import World
 
 MOST_SEEDS = 120
 
@@ -309,7 +311,6 @@ MUTANTS: list[tuple[type[Core], tuple[str, ...] | None]] = [
     (FinalAtOnce, ()),
     (StepsOverViews, ()),
     (BuildsOnAnything, ("mutator",)),
-    (ObeysAnybody, ("usurper",)),
     (BelievesVotes, ("impersonator",)),
     (BelievesCertificates, ("false_witness",)),
     (VotesWithoutItsLog, ()),
@@ -326,12 +327,30 @@ MUTANTS: list[tuple[type[Core], tuple[str, ...] | None]] = [
 ]
 
 
+FIRST_SEEDS = {VotesBeforeTheDisk: 160, GoesOnBehindTheEnd: 740}
+"""Where what some need to show, which is rare, happens soon; others begin with seed 0."""
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("mutant", "liars"), MUTANTS, ids=[mutant.__name__ for mutant, _ in MUTANTS])
 def test_mutant_is_noticed(mutant: type[Core], liars: tuple[str, ...] | None) -> None:
-    for seed in range(MOST_SEEDS):
+    first = FIRST_SEEDS.get(mutant, 0)
+    for seed in range(first, first + MOST_SEEDS):
         try:
             storm(seed, core=mutant, liars=liars, size=4)
         except Foul:
             return
     pytest.fail(f"{MOST_SEEDS} storms did not notice that {mutant.__doc__}")
+
+
+@pytest.mark.parametrize(("core", "proposer", "obeyed"), [(Core, 1, True), (Core, 2, False), (ObeysAnybody, 2, True)])
+def test_only_the_leader_of_a_view_is_obeyed(core: type[Core], proposer: int, obeyed: bool) -> None:
+    """Not for safety, which a quorum gives whoever proposes: but nobody else may fill the blocks."""
+    world = World(1, core=core)
+    node = world.nodes[0]
+    assert world.committee.leader(1) == 1
+    block = Block(0, 1, 1, 0, NOTHING, (b"mine",))
+    vote = signed(world.nodes[proposer].seal, world.committee, proposer, Kind.NOTARIZE, 1, block.digest)
+    turn = node.core.handle(proposer, Proposal(block, vote), 0)
+    cast = [message for _, message in turn.messages if isinstance(message, Vote) and message.kind is Kind.NOTARIZE]
+    assert bool(cast) == obeyed
