@@ -1,6 +1,6 @@
 """The committee on real Ray: processes that are killed under load, and clients that believe nothing but signatures.
 
-``RISKSWARM_TORTURE_KILLS`` sets how many replicas the storm kills.
+``RISKSWARM_TORTURE_KILLS`` sets how many replicas the storm kills (`make storm`); without it there is none.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from swarm import boot
 from swarm.settings import Settings
 from tests.conftest import agent, eventually, stopped
 
-KILLS = int(os.environ.get("RISKSWARM_TORTURE_KILLS", "3"))
+KILLS = int(os.environ.get("RISKSWARM_TORTURE_KILLS", "0"))
 VOTERS = 4
 DEADLINE_S = 30.0
 
@@ -94,6 +94,7 @@ def test_a_second_founding_or_a_second_life_of_a_voter_is_refused(committee, hom
         Seat(home / "elsewhere").signer(may_make=False)
 
 
+@pytest.mark.skipif(KILLS == 0, reason="a storm of its own: `make storm`")
 def test_voters_killed_under_load_with_torn_logs_lose_and_contradict_nothing(committee, client, home):
     rng = random.Random(7)
     stop, decided, failures = threading.Event(), {}, []
