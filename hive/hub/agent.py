@@ -36,7 +36,6 @@ from hive.hub.registry import Instance, Registry, RosterEntry, choose, swarm_sta
 from hive.hub.settings import HubSettings
 from hive.market.snapshot import SHORT_ID, SnapshotHeader
 from hive.messages.calculation import (
-    METHODS,
     AgentAnswer,
     AnswerStatus,
     CalculationRequest,
@@ -45,7 +44,7 @@ from hive.messages.calculation import (
     Role,
     Task,
 )
-from hive.messages.fast import Caller, boot_id
+from hive.messages.fast import SERVING_LANES, Caller, boot_id
 from hive.messages.health import (
     SERVING,
     AgentHealth,
@@ -161,10 +160,10 @@ class Hub:
         return address
 
     async def announce(self, header: SnapshotHeader) -> None:
-        """The market data agent made ``header`` the current snapshot; the risk agents start to rebuild on it."""
+        """The market data agent made ``header`` the current snapshot; whoever keeps state of the market rebuilds."""
         self._current = header
         for instance in self._registry.instances():
-            if instance.entry.role in METHODS and instance.handle is not None:
+            if instance.entry.role in SERVING_LANES and instance.handle is not None:
                 self._keep(asyncio.ensure_future(_ignore_death(_prepare(instance, header.snapshot_id))))
 
     async def calculate(self, request: CalculationRequest) -> tuple[CalculationResult, ...]:
