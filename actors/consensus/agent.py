@@ -76,8 +76,8 @@ class ReplicaAgent(Agent):
             except BaseException:
                 replica.close()
                 raise
+            self._replica = replica  # before it begins, since it speaks at once
             replica.start()
-            self._replica = replica
 
     @runtime.answered_in("health")
     def ping(self) -> AgentReport:
