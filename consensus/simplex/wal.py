@@ -1,8 +1,9 @@
 """The write-ahead log: every vote is on disk before anybody sees it, so a replica that comes back knows what it said.
 
-A file of records behind a header that names the chain and the voter. A record is its length, its number, a checksum of
-both with the body, and the body. A crash can leave the last write torn: what lies behind the last whole record is cut
-off, unless a whole record follows later; then the file was damaged, and the replica must not trust it.
+A file of frames behind a header that names the chain and the voter. What is appended at a time is one frame: its
+length, its number, a checksum of both with the body, and the body. A crash can leave the last write torn, wherever its
+pages stood on their way to the disk: what lies behind the last whole frame is cut off, unless a whole frame follows
+later; then the file was damaged, and the replica must not trust it.
 
 What a disk that confirms and then forgets has lost cannot be seen here: such a replica is one of the f.
 """
@@ -37,10 +38,10 @@ from consensus.simplex.types import (
     vote_of,
 )
 
-MAGIC = b"RSWAL\x00\x01\n"
-MOST_RECORD_BYTES = 64 * 2**20
+MAGIC = b"RSWAL\x00\x02\n"
 _MARK = b"\xa7\x52"
 _HEAD = struct.Struct(">2sIQ16s")  # mark, length of the body, number, checksum
+NO_RECORDS = b"\x90"  # an empty array
 
 
 class LogUnusable(SwarmError):
@@ -75,14 +76,14 @@ class Log:
         try:
             _lock(self._descriptor, path)
             data = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
-            if data[: len(_header(chain, public))] != _header(chain, public):
-                raise LogUnusable(f"{path} is no log of this voter", "Give the voter its own log")
-            self.records, end, self._number = _read(data, len(_header(chain, public)), path)
-            self.cut = len(data) - end
+            header = _header(chain, public)
+            if data[: len(header)] != header:
+                raise LogUnusable(f"{path} is no log of this voter and version", "Give the voter its own log")
+            self.records, self._end, self._number = _read(data, len(header), path)
+            self.cut = len(data) - self._end
             if self.cut:
-                os.ftruncate(self._descriptor, end)
+                os.ftruncate(self._descriptor, self._end)
                 os.fsync(self._descriptor)
-            self._end = end
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -115,18 +116,16 @@ class Log:
 
     def append(self, records: Iterable[Record]) -> None:
         """Append and sync: when this returns, they are durable. What it raises ends the replica: it must not go on."""
-        data = bytearray()
-        for record in records:
-            body = packed(_fields(record))
-            data += _HEAD.pack(_MARK, len(body), self._number, _checksum(self._number, body)) + body
-            self._number += 1
-        if not data:
+        body = packed([_fields(record) for record in records])
+        if body == NO_RECORDS:
             return
+        frame = _HEAD.pack(_MARK, len(body), self._number, _checksum(self._number, body)) + body
         written = 0
-        while written < len(data):
-            written += os.pwrite(self._descriptor, data[written:], self._end + written)
+        while written < len(frame):
+            written += os.pwrite(self._descriptor, frame[written:], self._end + written)
         os.fdatasync(self._descriptor)
-        self._end += len(data)
+        self._end += len(frame)
+        self._number += 1
         self.syncs += 1
 
     def close(self) -> None:
@@ -148,17 +147,14 @@ def _lock(descriptor: int, path: Path) -> None:
 
 
 def _read(data: bytes, at: int, path: Path) -> tuple[list[Record], int, int]:
-    """Records from a place on, the end of the last whole one, and the number of the next."""
+    """Records from a place on, the end of the last whole frame, and the number of the next."""
     records: list[Record] = []
     number = 0
-    while True:
-        body = _body(data, at, number)
-        if body is None:
-            break
+    while (body := _body(data, at, number)) is not None:
         try:
-            records.append(_record(unpacked(body)))
-        except Malformed as error:
-            raise LogUnusable(f"record {number} of {path} is none ({error.problem})", "Restore the log") from error
+            records += map(_record, unpacked(body))
+        except (Malformed, TypeError) as error:
+            raise LogUnusable(f"frame {number} of {path} holds no records ({error})", "Restore the log") from error
         at += _HEAD.size + len(body)
         number += 1
     if _goes_on(data, at, number):
@@ -169,22 +165,23 @@ def _read(data: bytes, at: int, path: Path) -> tuple[list[Record], int, int]:
 
 
 def _body(data: bytes, at: int, number: int | None) -> bytes | None:
-    """Body of the whole record that begins at a place; with this number, or with any."""
+    """Body of the whole frame that begins at a place; with this number, or with any."""
     if len(data) - at < _HEAD.size:
         return None
     mark, length, found, checksum = _HEAD.unpack_from(data, at)
     begin = at + _HEAD.size
-    if mark != _MARK or length > MOST_RECORD_BYTES or begin + length > len(data) or number not in {None, found}:
+    if mark != _MARK or begin + length > len(data) or number not in {None, found}:
         return None
     body = data[begin : begin + length]
     return body if _checksum(found, body) == checksum else None
 
 
 def _goes_on(data: bytes, at: int, number: int) -> bool:
-    """Whether a whole record with a later number begins behind a place."""
-    while (at := data.find(_MARK, at + 1)) >= 0:
+    """Whether a whole frame with a later number begins behind a place."""
+    while (at := data.find(_MARK, at)) >= 0:
         if _body(data, at, None) is not None and _HEAD.unpack_from(data, at)[2] > number:
             return True
+        at += 1
     return False
 
 

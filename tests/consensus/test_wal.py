@@ -83,11 +83,34 @@ def test_a_torn_end_of_garbage_is_cut_off(tmp_path: Path) -> None:
         again.close()
 
 
+def test_of_the_last_write_any_pages_may_be_missing_and_all_before_it_is_there(tmp_path: Path) -> None:
+    chance = random.Random(3)
+    path = tmp_path / "log"
+    log = Log.create(path, CHAIN, PUBLIC)
+    log.append(WRITTEN[:4])
+    begin = path.stat().st_size
+    log.append(WRITTEN * 10)
+    log.close()
+    whole = path.read_bytes()
+    pages = range(begin, len(whole), 512)
+    assert len(pages) > 10
+    for _ in range(100):
+        torn = bytearray(whole)
+        for page in chance.sample(pages, chance.randint(1, len(pages))):
+            torn[page : page + 512] = bytes(512)
+        path.write_bytes(torn)
+        again = Log(path, CHAIN, PUBLIC)
+        assert again.records == WRITTEN[:4]
+        again.close()
+        assert path.stat().st_size == begin
+
+
 def test_damage_before_the_end_is_refused(tmp_path: Path) -> None:
     chance = random.Random(2)
     path = tmp_path / "log"
     log = Log.create(path, CHAIN, PUBLIC)
-    log.append(WRITTEN[:-1])
+    for record in WRITTEN[:-1]:
+        log.append([record])
     before_last = path.stat().st_size
     log.append(WRITTEN[-1:])
     log.close()
@@ -119,7 +142,7 @@ def test_a_hole_in_the_middle_is_refused(tmp_path: Path) -> None:
 def test_the_log_of_another_voter_or_chain_is_refused(tmp_path: Path) -> None:
     Log.create(tmp_path / "log", CHAIN, PUBLIC).close()
     for chain, public in ((CHAIN, bytes([1]) * 32), (bytes(32), PUBLIC)):
-        with pytest.raises(LogUnusable, match="no log of this voter"):
+        with pytest.raises(LogUnusable, match="no log of this voter and version"):
             Log(tmp_path / "log", chain, public)
 
 
