@@ -31,7 +31,7 @@ from consensus.simplex import proofs
 from consensus.simplex.core import Core, Turn
 from consensus.simplex.crypto import KeyUnusable, Signer, load_key, make_key
 from consensus.simplex.proofs import Proof
-from consensus.simplex.types import Committee, Kind, Malformed, Notice, Request, decode, encode, unpacked
+from consensus.simplex.types import Committee, Malformed, Request, decode, encode, unpacked
 from consensus.simplex.wal import Log
 
 MOST_A_TURN: Final = 512
@@ -41,9 +41,6 @@ MOST_KEPT: Final = 64
 """Proofs, refusals and alerts that a status shows."""
 LONGEST_SLEEP_S: Final = 0.5
 TEND_NS: Final = 1_000_000_000
-UNHURRIED_NS: Final = 20_000_000
-"""How long a finalisation may wait for another message to go with."""
-NEVER_NS: Final = 2**63
 STRANGER: Final = 1000
 """Added to the number of a peer that is no voter of the present epoch: answers still find it."""
 HISTOGRAM_BUCKETS: Final = 24
@@ -254,8 +251,6 @@ class Replica:
         self._proofs: dict[tuple[int, int], Proof] = {}
         self._noted: deque[dict[str, Any]] = deque(maxlen=MOST_KEPT)
         self._tended_ns = 0
-        self._unhurried: list[bytes] = []
-        self._hurry_ns = NEVER_NS
         self._epoch = self._core.committee.epoch
         self._lost = nonce != 0
         self._inbox: deque[tuple[int, bytes] | _Ask | _Work] = deque()
@@ -417,7 +412,7 @@ class Replica:
     def _taken(self) -> list[tuple[int, bytes] | _Ask | _Work]:
         """What lies in the inbox; waits for something, or for the core's next wake-up."""
         with self._news:
-            wait_s = (min(self._core.next_wake, self._hurry_ns) - time.monotonic_ns()) / 1e9
+            wait_s = (self._core.next_wake - time.monotonic_ns()) / 1e9
             if not self._inbox and not self._closing and wait_s > 0:
                 self._news.wait(min(wait_s, LONGEST_SLEEP_S))
             return [self._inbox.popleft() for _ in range(min(len(self._inbox), MOST_A_TURN))]
@@ -476,21 +471,13 @@ class Replica:
             self._lost = False
 
     def _speak(self, messages: list[tuple[int | None, Any]]) -> None:
-        """One letter to each peer. Finalisations can wait for the next: the votes they are made of went to all."""
+        """One letter to each peer."""
         letters: dict[int, list[bytes]] = {}
         others = [peer for peer in range(len(self.first.keys)) if peer != self.number]
         for voter, message in messages:
             data = encode(message)
-            if isinstance(message, Notice) and message.certificate.kind is Kind.FINALIZE:
-                self._unhurried.append(data)
-                self._hurry_ns = min(self._hurry_ns, time.monotonic_ns() + UNHURRIED_NS)
-                continue
             for peer in others if voter is None else self._peer_of(voter):
                 letters.setdefault(peer, []).append(data)
-        if self._unhurried and (time.monotonic_ns() >= self._hurry_ns or all(peer in letters for peer in others)):
-            for peer in others:
-                letters.setdefault(peer, []).extend(self._unhurried)
-            self._unhurried, self._hurry_ns = [], NEVER_NS
         alike: dict[tuple[bytes, ...], list[int]] = {}
         for peer, letter in letters.items():
             alike.setdefault(tuple(letter), []).append(peer)

@@ -17,9 +17,8 @@ The one rule that safety rests on: **nobody votes both NULLIFY and FINALIZE in a
 2f+1 have voted FINALIZE, so no 2f+1 ever vote NULLIFY in v; no later proposal can step over v, and every block that is
 ever notarised behind it has it among its ancestors.
 
-Certificates are passed on when they are first seen, so what moves one honest replica moves all. Votes are on disk
-before they are sent; a replica that has lost its log does not know what it voted, and is silent until it can no longer
-matter.
+Certificates are passed on, so what moves one honest replica moves all. Votes are on disk before they are sent; a
+replica that has lost its log does not know what it voted, and is silent until it can no longer matter.
 
 Deviations from the paper (Chan and Pass, TCC 2023)
 ---------------------------------------------------
@@ -27,6 +26,8 @@ Deviations from the paper (Chan and Pass, TCC 2023)
   final, or f+1 voters who are at it, one of whom is honest. A leader who has no request, but such a block behind it,
   waits for it to become final before it proposes an empty block to help.
 - A replica that has given a view up does not vote NOTARIZE in it any more. That is safe either way, and quicker to see.
+- A nullification is passed on when it is first seen; other certificates a little later, unless a later block has become
+  final meanwhile: nearly always the votes themselves have reached all.
 - A leader that was silent in its turns is given up at once, and one that gives its own view up takes all with it.
 - Timers double while views fail in a row, up to 64 times: the bound on delays need not be known.
 - Signatures are verified when a quorum needs them, or when two votes of one voter contradict each other.
@@ -111,6 +112,8 @@ class Timing:
     """For the leader's proposal: twice the longest usual delay of a message."""
     view_ns: int = 60_000_000
     """For the view to end: three times the longest usual delay."""
+    notice_ns: int = 20_000_000
+    """Before it passes on a certificate that the votes should have given everybody."""
     repeat_ns: int = 100_000_000
     """Before it says again what it said in a view that does not end."""
     standing_ns: int = 1_000_000_000
@@ -196,6 +199,7 @@ class Core:
         self._checked_before = 0
         self._checker = Checker(committee, check)
         self._view = 1
+        self._failed_in_a_row = 0
         self._first_view: int | None = None
         self._begin_epoch()
         for record in log:
@@ -249,6 +253,8 @@ class Core:
         marks = [view.leader_deadline, view.deadline, view.retry]
         if view.fill is not None and view.fill > self._now:  # a leader that is due and cannot propose waits for news
             marks.append(view.fill)
+        if self._unsaid:
+            marks.append(self._unsaid[0][0])
         return min([self._standing_at, *(mark for mark in marks if mark is not None)])
 
     # Events.
@@ -309,6 +315,8 @@ class Core:
                 self._nullify()
         if view.retry is not None and now_ns >= view.retry:
             self._repeat()
+        while self._unsaid and self._unsaid[0][0] <= now_ns:
+            self._pass_on(self._unsaid.popleft()[1])
         if now_ns >= self._standing_at:
             self._standing_at = now_ns + self._timing.standing_ns
             self._tell_standing(None, 0)
@@ -451,17 +459,19 @@ class Core:
         for vote in _votes_of(certificate):  # who voted otherwise to this replica than to others is found out here
             view.add(vote, self._checker, self._turn.proofs.append, known=True)
         self._turn.records.append(certificate)
-        self._pass_on(certificate)
-        if certificate.kind is not Kind.NULLIFY:
-            self._failed_in_a_row = 0
-            self._want(certificate.digest)
-        elif certificate.view == self._view:
-            self._failed_in_a_row += 1
-            self.nullified_views += 1
         if certificate.kind is Kind.NOTARIZE:
             self._finalise_vote(view, certificate.digest)
-        if certificate.view >= self._view:
-            self._view = certificate.view + 1
+        if certificate.kind is Kind.NULLIFY:
+            self._pass_on(certificate)
+            if certificate.view == self._view:
+                self._failed_in_a_row += 1
+                self.nullified_views += 1
+        else:
+            self._unsaid.append((self._now + self._timing.notice_ns, certificate))
+            self._failed_in_a_row = 0
+        self._view = max(self._view, certificate.view + 1)
+        if certificate.kind is not Kind.NULLIFY:
+            self._want(certificate.digest)  # last, with what follows: what was wanted may end the epoch
         self._settle()
         return True
 
@@ -504,6 +514,7 @@ class Core:
             if self.committee is before:
                 self._prune()
             else:
+                self._pass_on(certificate)
                 self._begin_epoch()
             return
 
@@ -680,6 +691,8 @@ class Core:
         self._views: dict[int, View] = {}
         self._view = 1
         self._cast_votes: deque[Vote] = deque()
+        self._unsaid: deque[tuple[int, Certificate]] = deque()
+        """(when they are passed on, certificates), unless that is needless by then."""
         self._heard = dict.fromkeys(range(len(keys)), 1)
         self._wanted: set[bytes] = set()
         self._false: set[int] = set()
@@ -757,6 +770,9 @@ class Core:
     def _prune(self) -> None:
         floor = self.chain.view
         self._views = {number: view for number, view in self._views.items() if number >= floor}
+        self._unsaid = deque(
+            (due, c) for due, c in self._unsaid if c.view > floor or (c.view == floor and c.kind is Kind.FINALIZE)
+        )
         self._wanted = {
             digest for digest in self._wanted if self.chain.find(digest) is None and digest != self.chain.tip
         }

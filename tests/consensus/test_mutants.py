@@ -327,7 +327,7 @@ MUTANTS: list[tuple[type[Core], tuple[str, ...] | None]] = [
 ]
 
 
-FIRST_SEEDS = {VotesBeforeTheDisk: 160, GoesOnBehindTheEnd: 740}
+FIRST_SEEDS = {VotesBeforeTheDisk: 160, GoesOnBehindTheEnd: 410}
 """Where what some need to show, which is rare, happens soon; others begin with seed 0."""
 
 
