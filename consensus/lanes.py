@@ -41,11 +41,15 @@ class Lanes:
         Of this replica in the first committee.
     peers : sequence of int
         The others.
+    lost : callable
+        Told of a peer whose process has ended, some milliseconds after.
     """
 
-    def __init__(self, number: int, peers: Sequence[int], introduce: Introduce, hear: Hear) -> None:
+    def __init__(
+        self, number: int, peers: Sequence[int], introduce: Introduce, hear: Hear, lost: Callable[[int], None]
+    ) -> None:
         self.number = number
-        self._introduce, self._hear = introduce, hear
+        self._introduce, self._hear, self._lost = introduce, hear, lost
         self._mouth = Broadcaster(slots=SLOTS, payload_words=PAYLOAD_WORDS)
         self._slot = np.zeros(PAYLOAD_WORDS, np.int64)
         self.listening: set[int] = set()
@@ -100,7 +104,7 @@ class Lanes:
                         pause_s = SHORTEST_PAUSE_S
                         self._listen_to(peer, listener)
             except LaneLost:
-                pass  # the peer has died, and will have another ring in its next life
+                self._lost(peer)  # it will have another ring in its next life
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 

@@ -163,12 +163,22 @@ class _Ask:
     answers: list[Answer | None] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """A peer's process has ended."""
+
+    peer: int
+
+
 @dataclass(slots=True)
 class _Work:
     """Something to be done by the thread that owns the core."""
 
     work: Callable[[], Any]
     future: Future[Any]
+
+
+_Event = tuple[int, bytes] | _Ask | _Lost | _Work
 
 
 @dataclass
@@ -253,7 +263,7 @@ class Replica:
         self._tended_ns = 0
         self._epoch = self._core.committee.epoch
         self._lost = nonce != 0
-        self._inbox: deque[tuple[int, bytes] | _Ask | _Work] = deque()
+        self._inbox: deque[_Event] = deque()
         self._news = threading.Condition()
         self._closing = False
         for height in range(1, self._core.chain.height + 1):
@@ -284,6 +294,10 @@ class Replica:
                 else:
                     self._inbox.append((sender, message))
             self._news.notify()
+
+    def lost(self, peer: int) -> None:
+        """Hear that a peer's process has ended. Never raises, never waits."""
+        self._put(_Lost(peer))
 
     # For clients.
 
@@ -409,7 +423,7 @@ class Replica:
             self.failure = f"votes no more ({type(error).__name__}: {error})"
             self._release()
 
-    def _taken(self) -> list[tuple[int, bytes] | _Ask | _Work]:
+    def _taken(self) -> list[_Event]:
         """What lies in the inbox; waits for something, or for the core's next wake-up."""
         with self._news:
             wait_s = (self._core.next_wake - time.monotonic_ns()) / 1e9
@@ -417,7 +431,7 @@ class Replica:
                 self._news.wait(min(wait_s, LONGEST_SLEEP_S))
             return [self._inbox.popleft() for _ in range(min(len(self._inbox), MOST_A_TURN))]
 
-    def _turn(self, events: list[tuple[int, bytes] | _Ask | _Work]) -> None:
+    def _turn(self, events: list[_Event]) -> None:
         began_ns = time.monotonic_ns()
         core, counters = self._core, self.counters
         turns: list[Turn] = []
@@ -427,6 +441,8 @@ class Replica:
                 self._submit(event, turns)
             elif isinstance(event, _Work):
                 work.append(event)
+            elif isinstance(event, _Lost):
+                turns.append(core.lost(self._voter_of(event.peer), time.monotonic_ns()))
             else:
                 counters.received += 1
                 sender, data = event
@@ -615,7 +631,7 @@ class Replica:
     def _note(self, what: str, words: str) -> None:
         self._noted.append({"what": what, "words": words, "utc_ns": time.time_ns()})
 
-    def _put(self, event: _Ask | _Work) -> SwarmError | None:
+    def _put(self, event: _Ask | _Lost | _Work) -> SwarmError | None:
         with self._news:
             if self.failure or self._closing:
                 return SwarmError(f"this replica {self.failure or 'has been closed'}", "Ask another one")

@@ -194,7 +194,7 @@ class ReplicaAgent(Agent):
                 return None
 
         try:
-            self._lanes = Lanes(replica.number, others, introduce, replica.deliver)
+            self._lanes = Lanes(replica.number, others, introduce, replica.deliver, replica.lost)
         except LanesUnavailable:
             return  # peers of another life are told by their own ears, which find nothing to listen to
         self._lanes.start()

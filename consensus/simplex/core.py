@@ -28,7 +28,8 @@ Deviations from the paper (Chan and Pass, TCC 2023)
 - A replica that has given a view up does not vote NOTARIZE in it any more. That is safe either way, and quicker to see.
 - A nullification is passed on when it is first seen; other certificates a little later, unless a later block has become
   final meanwhile: nearly always the votes themselves have reached all.
-- A leader that was silent in its turns is given up at once, and one that gives its own view up takes all with it.
+- A leader that was silent in its turns, or whose process has ended, is given up at once; one that gives its own view up
+  takes all with it.
 - Timers double while views fail in a row, up to 64 times: the bound on delays need not be known.
 - Signatures are verified when a quorum needs them, or when two votes of one voter contradict each other.
 - Final blocks may change the committee: such a block ends its *epoch*. Blocks behind it are empty, serve only to
@@ -285,6 +286,7 @@ class Core:
     def handle(self, sender: int, message: Message, now_ns: int) -> Turn:
         """Take a message. ``sender`` is who seems to have sent it: answers go there, and nothing else is believed."""
         self._now = now_ns
+        self._lost.discard(sender)
         match message:
             case Vote():
                 self._on_vote(sender, message)
@@ -301,6 +303,12 @@ class Core:
             case Request():
                 if self.chain.decided(message.body) is None:
                     self._take(message.body)
+        return self._ended()
+
+    def lost(self, voter: int, now_ns: int) -> Turn:
+        """Hear that a voter's process has ended. It is not waited for until it is heard again; an error costs views."""
+        self._now = now_ns
+        self._lost.add(voter)
         return self._ended()
 
     def wake(self, now_ns: int) -> Turn:
@@ -694,6 +702,7 @@ class Core:
         self._unsaid: deque[tuple[int, Certificate]] = deque()
         """(when they are passed on, certificates), unless that is needless by then."""
         self._heard = dict.fromkeys(range(len(keys)), 1)
+        self._lost: set[int] = set()
         self._wanted: set[bytes] = set()
         self._false: set[int] = set()
         self._failed_in_a_row = 0
@@ -727,7 +736,7 @@ class Core:
 
     def _skip_silent_leader(self) -> None:
         leader = self.committee.leader(self._view)
-        silent = self._view - self._heard[leader] > self._timing.skip_views
+        silent = leader in self._lost or self._view - self._heard[leader] > self._timing.skip_views
         if silent and leader != self._voter and self._at(self._view).retry is None:
             self._nullify()
 

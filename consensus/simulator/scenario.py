@@ -91,6 +91,12 @@ class _Storm:
                 self.world.at(begin, partial(self.ask, number, b"welcome back, %d" % len(self.asked)))
                 begin += self.chance.uniform(0, self.until_ms / 8)
 
+    def rumours(self) -> None:
+        """Nodes are told that others have died who have not."""
+        for _ in range(self.chance.choice([0, 0, 2, 20])):
+            told, of = self.chance.sample(range(len(self.world.nodes)), 2)
+            self.world.at(self.chance.uniform(0, self.until_ms), partial(self.world.tell_of_loss, told, of))
+
     def changes(self) -> None:
         """Spare nodes take the places of some voters."""
         spare = len(self.world.nodes) - self.size
@@ -151,6 +157,7 @@ def storm(
     s.spite()
     s.crashes()
     s.changes()
+    s.rumours()
     s.world.run(storm_ms)
     s.world.heal()
     s.world.run(storm_ms + 500)

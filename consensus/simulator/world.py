@@ -11,6 +11,7 @@ import heapq
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from consensus.simplex.core import Core, Record, Timing, Turn
@@ -118,7 +119,7 @@ class World:
         core: type[Core] = Core,
         wire: bool = False,
     ) -> None:
-        self.random = random.Random(seed)
+        self.random, self._rumours = random.Random(seed), random.Random(f"rumours {seed}")
         self.weather, self.timing, self._core, self._wire = weather, timing or Timing(), core, wire
         self.ring = KeyRing()
         seals = [self.ring.make(b"%d of %d" % (number, seed)) for number in range(nodes + spare)]
@@ -176,10 +177,21 @@ class World:
         self._push(int(when_ms * MS), event)
 
     def crash(self, number: int) -> None:
-        """End a node's process, now."""
+        """End a node's process, now; some others hear of that, maybe when it is back already."""
         node = self.nodes[number]
         node.alive = False
         node.life += 1
+        for other in self.nodes:
+            if other is not node and self._rumours.random() < 0.5:
+                self._push(
+                    self.now + int(self._rumours.uniform(0, 30) * MS), partial(self.tell_of_loss, other.number, number)
+                )
+
+    def tell_of_loss(self, number: int, lost: int) -> None:
+        """Tell a node that another's process has ended, true or not."""
+        node = self.nodes[number]
+        if node.alive:
+            self._deliver(node, lambda: node.core.lost(lost, self._clock(node)), node.life)
 
     def restart(self, number: int, *, with_disk: bool = True) -> None:
         """Start a node again, with what its disk has; without, it must not know what it voted."""

@@ -18,6 +18,7 @@ class Room:
 
     def __init__(self):
         self.heard = {number: [] for number in range(3)}
+        self.lost = {number: set() for number in range(3)}
         self.lanes = {}
         for number in range(3):
             self.begin(number)
@@ -33,7 +34,7 @@ class Room:
             self.heard[number].append((peer, messages))
 
         others = [peer for peer in range(3) if peer != number]
-        self.lanes[number] = Lanes(number, others, introduce, hear)
+        self.lanes[number] = Lanes(number, others, introduce, hear, self.lost[number].add)
         self.lanes[number].start()
 
     def end(self, number):
@@ -72,7 +73,9 @@ def test_what_is_too_large_or_for_a_stranger_is_left_to_others(room):
 
 
 def test_a_replica_that_comes_back_is_heard_again_and_hears(room):
+    assert not room.lost[0]
     room.end(2)
+    assert head.until(lambda: room.lost[0] == room.lost[1] == {2}, PATIENCE_S)
     room.begin(2)
 
     def greeted():

@@ -26,7 +26,7 @@ from consensus.simplex.views import View
 from consensus.simulator.judge import Foul
 from consensus.simulator.liars import signed
 from consensus.simulator.scenario import storm
-from consensus.simulator.world import World
+from consensus.simulator.world import Machine, World, change_body
 
 MOST_SEEDS = 120
 
@@ -187,15 +187,9 @@ class VotesWithoutItsLog(Core):
         super().__init__(*arguments, **options)  # type: ignore[arg-type]
 
 
-class GoesOnBehindTheEnd(Core):
+class GoesOnBehindTheEnd(Chain):
     """Blocks behind a change of the committee count."""
 
-    def __init__(self, *arguments: object, **options: object) -> None:
-        super().__init__(*arguments, **options)  # type: ignore[arg-type]
-        self.chain.__class__ = _Endless
-
-
-class _Endless(Chain):
     def finalise(self, path: list[Block], certificate: Certificate) -> list[Block]:
         changes = [change for block in path if (change := self.ends_epoch(block)) is not None]
         made = super().finalise(path, certificate)
@@ -314,7 +308,6 @@ MUTANTS: list[tuple[type[Core], tuple[str, ...] | None]] = [
     (BelievesVotes, ("impersonator",)),
     (BelievesCertificates, ("false_witness",)),
     (VotesWithoutItsLog, ()),
-    (GoesOnBehindTheEnd, ()),
     (DecidesTwice, ()),
     (DecidesAnything, ("mutator",)),
     (AccusesUnheard, ("impersonator",)),
@@ -327,7 +320,7 @@ MUTANTS: list[tuple[type[Core], tuple[str, ...] | None]] = [
 ]
 
 
-FIRST_SEEDS = {VotesBeforeTheDisk: 160, GoesOnBehindTheEnd: 410}
+FIRST_SEEDS = {VotesBeforeTheDisk: 160}
 """Where what some need to show, which is rare, happens soon; others begin with seed 0."""
 
 
@@ -354,3 +347,19 @@ def test_only_the_leader_of_a_view_is_obeyed(core: type[Core], proposer: int, ob
     turn = node.core.handle(proposer, Proposal(block, vote), 0)
     cast = [message for _, message in turn.messages if isinstance(message, Vote) and message.kind is Kind.NOTARIZE]
     assert bool(cast) == obeyed
+
+
+@pytest.mark.parametrize(("kind", "forgotten"), [(Chain, True), (GoesOnBehindTheEnd, False)])
+def test_what_lies_behind_a_change_of_the_committee_is_forgotten(kind: type[Chain], forgotten: bool) -> None:
+    """A storm in which two honest voters end an epoch by certificates for different blocks is too rare to wait for."""
+    world = World(1)
+    body = change_body(world.committee.keys[::-1])
+    chain = kind(world.committee, Machine().change)
+    last = Block(0, 1, 1, 0, NOTHING, (body,))
+    behind = Block(0, 2, 2, 1, last.digest, ())
+    seals = [node.seal for node in world.nodes[:3]]
+    votes = [signed(seal, world.committee, n, Kind.FINALIZE, 2, behind.digest) for n, seal in enumerate(seals)]
+    signatures = tuple((vote.voter, vote.signature) for vote in votes)
+    chain.finalise([last, behind], Certificate(Kind.FINALIZE, 0, 2, behind.digest, signatures))
+    assert chain.committee.epoch == 1
+    assert ((chain.height, chain.tip, chain.committee.anchor) == (1, last.digest, last.digest)) == forgotten
