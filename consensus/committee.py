@@ -8,7 +8,7 @@ the same.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from cluster import runtime
@@ -22,6 +22,7 @@ from consensus.simplex.proofs import Proof
 from consensus.simplex.types import Committee, Malformed, packed
 
 CALL_S = 5.0
+HEDGE_S = 0.02  # how long fewer replicas may take than there are before the others are asked too
 RETRY_S = 0.05
 LOG_PAGE = 256
 MOST_CERTIFIED = 64
@@ -47,6 +48,10 @@ class CommitteeClient:
         self.first, self._namespace, self._deadline_s, self._proposer = first, namespace, deadline_s, proposer
         self._handles: dict[int, Any] = {}
         self._certified: dict[bytes, decisions.Certified] = {}
+        self._quick = list(range(len(first.keys)))
+        """Replicas, those that answered last first."""
+        self._leader = 0
+        """Who led when ballots were given: the first to be asked for a decision."""
 
     def propose(
         self, kind: str, payload: bytes = b"", *, evidence: Sequence[str] = (), deadline_s: float | None = None
@@ -168,58 +173,45 @@ class CommitteeClient:
         least = max(ballots.needed(motion.direction, self.first) for motion in motions)
         packed_motions = [packed(ballots.motion_fields(motion)) for motion in motions]
         give_up_ns = min(motion.expires_utc_ns for motion in motions)
-        pending = self._asked("ballots", packed_motions)
         by_epoch: dict[int, list[list[Ballot | SwarmError]]] = {}
-        total = len(pending)
-        while pending:
-            done, _ = runtime.first_of(list(pending), 1, (give_up_ns - time.time_ns()) / 1e9)
-            if not done:
-                break
-            for call in done:
-                pending.pop(call)
-                answer = _value(call)
-                if answer is not None:
-                    epoch, said = answer
-                    by_epoch.setdefault(epoch, []).append(said)
-            epoch, columns = max(by_epoch.items(), key=lambda item: len(item[1]), default=(0, []))
+        answered = 0
+        for number, (epoch, leader, said) in self._hedged("ballots", packed_motions, asking=least, until_ns=give_up_ns):
+            answered += 1
+            self._quick.remove(number)
+            self._quick.insert(0, number)
+            self._leader = leader
+            columns = by_epoch.setdefault(epoch, [])
+            columns.append(said)
             if len(columns) >= least:
                 given = [_ballots_of(column) for column in zip(*columns, strict=True)]
-                settled = all(_settled(motion, own, faults) for motion, own in zip(motions, given, strict=True))
-                if settled or len(columns) == total:
+                if all(_settled(motion, own, faults) for motion, own in zip(motions, given, strict=True)):
                     return epoch, given
-        columns = max(by_epoch.values(), key=len, default=[])
+        epoch, columns = max(by_epoch.items(), key=lambda item: len(item[1]), default=(0, []))
         if len(columns) < least:
             raise NoQuorum(
-                f"{len(columns)} of {total} replicas gave a ballot, and {least} are needed", "Run `swarm health`"
+                f"{answered} of {len(self.first.keys)} replicas gave a ballot, and {least} are needed",
+                "Run `swarm health`",
             )
-        epoch = max(by_epoch, key=lambda known: len(by_epoch[known]))
         return epoch, [_ballots_of(column) for column in zip(*columns, strict=True)]
 
     def _finalised(self, bodies: list[bytes], identities: list[bytes], expires_utc_ns: int) -> list[Decision]:
         found: dict[int, Decision] = {}
-        refusals: dict[tuple[int, str], list[SwarmError]] = {}
         answered = 0
-        again = False
         while (left_s := (expires_utc_ns - time.time_ns()) / 1e9) > 0:
             open_ = [place for place in range(len(bodies)) if place not in found]
-            pending = self._asked("decide", [bodies[place] for place in open_], left_s, again)
-            refusals.clear()
-            again = True
-            while pending and len(found) < len(bodies):
-                done, _ = runtime.first_of(list(pending), 1, (expires_utc_ns - time.time_ns()) / 1e9)
-                if not done:
-                    break
-                for call in done:
-                    pending.pop(call)
-                    answers = _value(call) or []
-                    answered += bool(answers)
-                    for place, answer in zip(open_, answers, strict=False):
-                        self._take(answer, place, identities[place], found, refusals)
+            asked = [bodies[place] for place in open_]
+            refusals: dict[tuple[int, str], list[SwarmError]] = {}
+            for _, answers in self._hedged(
+                "decide", asked, left_s, asking=1, first=self._leader, until_ns=expires_utc_ns
+            ):
+                answered += bool(answers)
+                for place, answer in zip(open_, answers, strict=False):
+                    self._take(answer, place, identities[place], found, refusals)
                 for same in refusals.values():
                     if len(same) > self.first.faults:
                         raise same[0]
-            if len(found) == len(bodies):
-                return [found[place] for place in range(len(bodies))]
+                if len(found) == len(bodies):
+                    return [found[place] for place in range(len(bodies))]
             time.sleep(RETRY_S)
         if not answered:
             raise NoQuorum("no replica answered in time", "Run `swarm consensus status`")
@@ -227,6 +219,34 @@ class CommitteeClient:
             f"{len(bodies) - len(found)} of {len(bodies)} motions were not decided by the deadline",
             "Look for them with `swarm consensus log`; what loosens is void now",
         )
+
+    def _hedged(
+        self, method: str, *arguments: Any, asking: int, until_ns: int, first: int | None = None
+    ) -> Iterator[tuple[int, Any]]:
+        """(number, answer) of replicas as they come, until a moment of UTC.
+
+        ``asking`` of them are asked at first, ``first`` and those that were quickest; the others too as soon as one
+        fails, what came did not suffice, or some time has passed.
+        """
+        order = sorted(self._quick, key=lambda number: number != first)
+        pending = self._asked(method, *arguments, numbers=order[:asking])
+        rest = order[asking:]
+        hedge_ns = time.time_ns() + int(HEDGE_S * 1e9)
+        while pending or rest:
+            if rest and (time.time_ns() >= hedge_ns or len(pending) == 0):
+                pending |= self._asked(method, *arguments, numbers=rest)
+                rest = []
+            until = min(until_ns, hedge_ns) if rest else until_ns
+            done, _ = runtime.first_of(list(pending), 1, (until - time.time_ns()) / 1e9)
+            if not done and time.time_ns() >= until_ns:
+                return
+            for call in done:
+                number = pending.pop(call)
+                answer = _value(call)
+                if answer is None:
+                    hedge_ns = 0
+                else:
+                    yield number, answer
 
     def _take(
         self,
@@ -263,16 +283,16 @@ class CommitteeClient:
         answers = {number: _value(call) for call, number in numbers.items()}
         return {number: answer for number, answer in answers.items() if answer is not None}
 
-    def _asked(self, method: str, *arguments: Any) -> dict[Any, int]:
+    def _asked(self, method: str, *arguments: Any, numbers: Iterable[int] | None = None) -> dict[Any, int]:
         calls: dict[Any, int] = {}
-        for number in range(len(self.first.keys)):
+        for number in range(len(self.first.keys)) if numbers is None else numbers:
             try:
                 if number not in self._handles:
                     self._handles[number] = runtime.find_actor(replica_name(number), self._namespace)
                 calls[getattr(self._handles[number], method).remote(*arguments)] = number
             except (SwarmUnavailable, runtime.QueueFull, runtime.ActorUnreachable):
                 continue
-        if not calls:
+        if not calls and numbers is None:
             raise NoQuorum("no replica of the committee can be reached", "Run `swarm up` with consensus.voters set")
         return calls
 

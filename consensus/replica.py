@@ -31,7 +31,7 @@ from consensus.simplex import proofs
 from consensus.simplex.core import Core, Turn
 from consensus.simplex.crypto import KeyUnusable, Signer, load_key, make_key
 from consensus.simplex.proofs import Proof
-from consensus.simplex.types import Committee, Malformed, Request, decode, encode, unpacked
+from consensus.simplex.types import Committee, Malformed, decode, encode, unpacked
 from consensus.simplex.wal import Log
 
 MOST_A_TURN: Final = 512
@@ -156,7 +156,6 @@ class _Ask:
     """A question of a client: requests, and who waits for what becomes of them."""
 
     bodies: list[bytes]
-    pass_on: bool
     future: Future[list[Answer]]
     begun_ns: int
     give_up_ns: int
@@ -301,9 +300,10 @@ class Replica:
 
     # For clients.
 
-    def ballots(self, motions: Sequence[bytes]) -> tuple[int, list[Ballot | SwarmError]]:
-        """The epoch, and this voter's ballot on each motion (packed fields), or why it gives none."""
+    def ballots(self, motions: Sequence[bytes]) -> tuple[int, int, list[Ballot | SwarmError]]:
+        """The epoch, the peer who leads now, and this voter's ballot on each motion (packed fields), or why none."""
         committee = self._core.committee
+        leader = next(iter(self._peer_of(committee.leader(self._core.view))), self.number)
         given: list[Ballot | SwarmError] = []
         for data in motions:
             try:
@@ -313,15 +313,10 @@ class Replica:
             except (Refused, Malformed) as error:
                 self._note("refused", str(error))
                 given.append(error)
-        return committee.epoch, given
+        return committee.epoch, leader, given
 
-    def decide(self, bodies: Sequence[bytes], patience_s: float, *, pass_on: bool = True) -> list[Answer]:
+    def decide(self, bodies: Sequence[bytes], patience_s: float) -> list[Answer]:
         """Have requests decided, and wait for that. The same request may come again: it is decided once.
-
-        Parameters
-        ----------
-        pass_on : bool
-            Tell the others at once; needless where the client has told all, and said again in time where it has not.
 
         Returns
         -------
@@ -330,7 +325,7 @@ class Replica:
         """
         now_ns = time.monotonic_ns()
         give_up_ns = now_ns + int(patience_s * 1e9)
-        asked = _Ask(list(bodies), pass_on, Future(), now_ns, give_up_ns, [None] * len(bodies))
+        asked = _Ask(list(bodies), Future(), now_ns, give_up_ns, [None] * len(bodies))
         refusal = self._put(asked)
         if refusal is not None:
             return [Answer(refusal=refusal)] * len(bodies)
@@ -518,6 +513,7 @@ class Replica:
     # Requests.
 
     def _submit(self, asked: _Ask, turns: list[Turn]) -> None:
+        waiting: list[tuple[int, bytes]] = []
         for place, body in enumerate(asked.bodies):
             self.counters.requests += 1
             try:
@@ -525,30 +521,25 @@ class Replica:
             except (Refused, Malformed) as error:
                 self._refuse(asked, place, error)
                 continue
+            fault = None if identity in self._heights else self._rules.fault(body)
             if identity in self._heights:
                 self._answer(asked, place, self._decided(identity))
-                continue
-            fault = self._rules.fault(body)
-            if fault is not None:
+            elif fault is not None:
                 self._refuse(asked, place, fault)
-                continue
-            turn = self._fed(body, asked.pass_on) if self._waiters < MOST_WAITERS else None
-            if turn is None:
-                busy = Overloaded(f"{self._core.pending} requests wait to be decided", "Try again shortly")
+            else:
+                waiting.append((place, identity))
+        room = self._waiters + len(waiting) <= MOST_WAITERS
+        bodies = [asked.bodies[place] for place, _ in waiting]
+        turn = self._core.submit(bodies, time.monotonic_ns()) if room else None
+        if turn is None:
+            busy = Overloaded(f"{self._core.pending} requests wait to be decided", "Try again shortly")
+            for place, _ in waiting:
                 self._refuse(asked, place, busy)
-                continue
-            turns.append(turn)
+            return
+        turns.append(turn)
+        for place, identity in waiting:
             self._asks.setdefault(identity, []).append((asked, place))
-            self._waiters += 1
-
-    def _fed(self, body: bytes, pass_on: bool) -> Turn | None:
-        """Give the core a request; None where it has no room."""
-        now_ns = time.monotonic_ns()
-        if pass_on:
-            return self._core.submit(body, now_ns)
-        if self._core.pending >= self._timing.most_pending:
-            return None
-        return self._core.handle(self.number, Request(body), now_ns)
+        self._waiters += len(waiting)
 
     def _refuse(self, asked: _Ask, place: int, refusal: SwarmError) -> None:
         self.counters.refusals += 1
@@ -617,7 +608,7 @@ class Replica:
                 body = ballots.encode(ballots.quarantine(proof, self._core.chain.committees))
             except BadEvidence:
                 continue  # it is done, or cannot be
-            turn = self._core.submit(body, now_ns)
+            turn = self._core.submit([body], now_ns)
             if turn is not None:
                 turns.append(turn)
         return turns

@@ -123,15 +123,15 @@ class ReplicaAgent(Agent):
         return self._lanes.address
 
     @runtime.answered_in("clients")
-    def ballots(self, motions: Sequence[bytes]) -> tuple[int, list[Any]]:
-        """The epoch, and this voter's ballots or refusals."""
-        found: tuple[int, list[Ballot | Any]] = self._taking_part().ballots(motions)
+    def ballots(self, motions: Sequence[bytes]) -> tuple[int, int, list[Any]]:
+        """The epoch, the voter who leads, and this voter's ballots or refusals."""
+        found: tuple[int, int, list[Ballot | Any]] = self._taking_part().ballots(motions)
         return found
 
     @runtime.answered_in("clients")
-    def decide(self, bodies: Sequence[bytes], patience_s: float, pass_on: bool) -> list[Answer]:
+    def decide(self, bodies: Sequence[bytes], patience_s: float) -> list[Answer]:
         """What becomes of requests."""
-        return self._taking_part().decide(bodies, patience_s, pass_on=pass_on)
+        return self._taking_part().decide(bodies, patience_s)
 
     @runtime.answered_in("clients")
     def decided(self, identities: Sequence[bytes]) -> list[Answer]:

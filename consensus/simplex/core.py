@@ -113,7 +113,7 @@ class Timing:
     """For the leader's proposal: twice the longest usual delay of a message."""
     view_ns: int = 60_000_000
     """For the view to end: three times the longest usual delay."""
-    notice_ns: int = 20_000_000
+    notice_ns: int = 40_000_000
     """Before it passes on a certificate that the votes should have given everybody."""
     repeat_ns: int = 100_000_000
     """Before it says again what it said in a view that does not end."""
@@ -265,22 +265,29 @@ class Core:
         turn, self._first_words = self._first_words, Turn()
         return turn
 
-    def submit(self, body: bytes, now_ns: int) -> Turn | None:
-        """Take a request of a client and pass it on; None where there is no room for it.
+    def submit(self, bodies: Sequence[bytes], now_ns: int) -> Turn | None:
+        """Take requests of a client; None where there is no room for all. Others hear of what is not proposed at once.
 
         Raises
         ------
         Malformed
-            It is empty or too large.
+            One is empty or too large; none is taken.
         """
-        if not 0 < len(body) <= MOST_REQUEST_BYTES:
-            raise Malformed(f"a request of {len(body)} bytes", f"Give 1 to {MOST_REQUEST_BYTES}")
+        for body in bodies:
+            if not 0 < len(body) <= MOST_REQUEST_BYTES:
+                raise Malformed(f"a request of {len(body)} bytes", f"Give 1 to {MOST_REQUEST_BYTES}")
         self._now = now_ns
-        known = request_id(body) in self._pending or self.chain.decided(body) is not None
-        if not known and not self._take(body):
+        fresh = [body for body in bodies if request_id(body) not in self._pending and self.chain.decided(body) is None]
+        if len(self._pending) + len(fresh) > self._timing.most_pending:
             return None
-        if not known:
-            self._say_all(Request(body))
+        fresh = [body for body in fresh if self._take(body)]
+        self._work()
+        proposal = self._at(self._view).proposal
+        led = proposal is not None and proposal.vote.voter == self._voter
+        said = set(proposal.block.requests) if proposal is not None and led else set()
+        for body in fresh:
+            if body not in said:
+                self._say_all(Request(body))
         return self._ended()
 
     def handle(self, sender: int, message: Message, now_ns: int) -> Turn:
@@ -544,6 +551,8 @@ class Core:
             self._nullify()
             return
         self._learn(block)
+        for body in block.requests:
+            self._take(body)  # should this view fail, another leader proposes it again
         self._turn.records.append(block)
         self._vote(view, Kind.NOTARIZE, block.digest)
 

@@ -156,7 +156,7 @@ class World:
         """Ask a node for a decision."""
         node = self.nodes[number]
         if node.alive:
-            turn = node.core.submit(body, self._clock(node))
+            turn = node.core.submit([body], self._clock(node))
             self._schedule_turn(node, turn or Turn())
 
     def run(self, until_ms: float, *, stop: Callable[[], bool] | None = None) -> bool:

@@ -236,7 +236,7 @@ def test_blocks_that_are_too_large_are_malformed(requests: tuple[bytes, ...]) ->
 def test_requests_of_no_size_are_refused_and_nothing_changes(body: bytes) -> None:
     core = World(1).nodes[0].core
     with pytest.raises(Malformed, match="Give 1 to"):
-        core.submit(body, 0)
+        core.submit([b"sound", body], 0)
     assert core.pending == 0
 
 
@@ -244,7 +244,7 @@ def test_a_full_pool_refuses() -> None:
     world = World(1)
     core = world.nodes[0].core
     taken = 0
-    while core.submit(b"%d" % taken, 0) is not None:
+    while core.submit([b"%d" % taken], 0) is not None:
         taken += 1
     assert core.pending == taken == world.timing.most_pending
-    assert isinstance(core.submit(b"0", 0), Turn)  # what waits already is not refused
+    assert isinstance(core.submit([b"0"], 0), Turn)  # what waits already is not refused
