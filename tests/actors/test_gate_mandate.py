@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
@@ -188,6 +189,14 @@ def test_what_the_committee_has_decided_is_obeyed_once_and_not_again_after_a_res
         with pytest.raises(Unmandated, match="was used before"):
             gate.obey(Instruction(action, body, by(decision)))
         assert seen(gate) == before
+
+
+def test_of_many_who_show_the_same_decision_at_once_one_is_obeyed(place, voters):
+    with opened(place) as gate, ThreadPoolExecutor(8) as pool:
+        gate.restrict("AAA")
+        warrant = by(about(gate, Action.PERMIT, {"name": "AAA"}, voters))
+        faults = [done.exception() for done in [pool.submit(gate.permit, "AAA", warrant) for _ in range(8)]]
+        assert [type(fault) for fault in faults if fault] == [Unmandated] * 7
 
 
 def bent(gate, voters, how):

@@ -58,7 +58,6 @@ from cluster.lanes.page import write
 from cluster.lanes.peer import started
 from cluster.lanes.port import LaneAddress, Port, PortStatus
 from consensus import decisions
-from consensus.decisions import Decision
 from hive.messages.fast import boot_id
 from hive.messages.gate import Action, GateFacts, GateStatus, Instruction, Warrant
 from hive.messages.orders import Mode, Operation, Order, Outcome, Verdict
@@ -305,9 +304,7 @@ class Gate:
             last = kills == self.kills
             self._note_kills(ITSELF)
             body = {"kills": kills}
-            decision = self._leave(Action.RELEASE_KILL, body, by, shown)
-            write_control(self._database, Action.RELEASE_KILL, body, by, decision)
-            self._obeyed(shown, decision)
+            self._permit(Action.RELEASE_KILL, body, by, shown)
             if last and written:
                 for path in written:
                     path.unlink(missing_ok=True)
@@ -389,7 +386,6 @@ class Gate:
             place_in(self.facts.accounts, account)
             finite(money)
         with self._control:
-            decision = self._leave(Action.RECONCILE, {"positions": positions, "cash": cash}, by, shown)
             now = self.port.do(self._holdings)
             body: dict[str, Any] = {
                 "cash": {account: money - now.cash[account] for account, money in cash.items()},
@@ -398,8 +394,7 @@ class Gate:
                     for account, units in positions.items()
                 },
             }
-            write_control(self._database, Action.RECONCILE, body, by, decision)
-            self._obeyed(shown, decision)
+            self._permit(Action.RECONCILE, body, by, shown, said={"positions": positions, "cash": cash})
             self._history.apply(Action.RECONCILE, body)
             self.port.do(lambda: self._add(body))
             self._write()
@@ -551,12 +546,12 @@ class Gate:
     def _watch(self) -> None:
         """Look at the words that others write, and keep the next start short."""
         while not self._closed.wait(LOOK_S):
-            with suppress(SwarmError, TimeoutError):  # a disk that refuses: the journal says so, and this tries again
+            with suppress(SwarmError, OSError):  # a disk that refuses: the journal says so, and this tries again
                 if self.kills > self._history.kills:
                     self._closed.wait(LOOK_S)  # whoever threw the switch writes who they are just now
                     with self._control:
                         self._note_kills(switch.last_kill(self.directory) or ITSELF)
-                if self._trust is None:
+                if self._trust is None and self._committee is not None and self._committee.exists():
                     with self._control:
                         self._meet()
                 if self._book.control[switch.RETIRE]:  # not by this thread, which whoever closes waits for
@@ -569,13 +564,13 @@ class Gate:
         with suppress(SwarmError):  # what is not durable the next gate will say
             self.close()
 
-    def _carry_out(self, action: Action, body: dict[str, Any], by: Warrant, shown: Shown, *, loosens: bool) -> None:
+    def _carry_out(
+        self, action: Action, body: dict[str, Any], by: Warrant, shown: Shown | None, *, loosens: bool
+    ) -> None:
         """What permits more is durable before it holds; what permits less holds before it is durable."""
         if loosens:
             by.loosen()
-            decision = self._leave(action, body, by, shown)
-            write_control(self._database, action, body, by, decision)
-            self._obeyed(shown, decision)
+            self._permit(action, body, by, shown)
         self._history.apply(action, body)
         self._settings_now = replace(self._settings, **self._history.limits)
         self._write()
@@ -588,21 +583,32 @@ class Gate:
         with self._control:
             self._carry_out(action, {"name": name}, by, shown, loosens=not MARKS[action][1])
 
-    def _shown(self, by: Warrant) -> Shown:
+    def _shown(self, by: Warrant) -> Shown | None:
         """What came with a warrant; proved before anything is held that what tightens might wait for."""
-        return mandate.examined(self._trust, by)
+        return None if self._trust is None else mandate.examined(self._trust.first, by)
 
-    def _leave(self, action: Action, body: Mapping[str, Any], by: Warrant, shown: Shown) -> Decision | None:
-        """The committee's decision that lets the gate permit more; None where the gate has no committee."""
-        if self._trust is None and self._meet():
-            shown = self._shown(by)  # the first time of all, and only if the watch has not seen it before
-        if self._trust is None:
-            return None
-        return mandate.required(shown, self.facts.identity, action, body, time.time_ns())
+    def _permit(
+        self,
+        action: Action,
+        body: Mapping[str, Any],
+        by: Warrant,
+        shown: Shown | None,
+        *,
+        said: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Bring what permits more to disk, with the decision that it needs where the gate has a committee.
 
-    def _obeyed(self, shown: Shown, decision: Decision | None) -> None:
-        if decision is not None and self._trust is not None and shown.newest is not None:
-            self._trust = replace(self._trust, newest=shown.newest)
+        ``said`` is what was instructed, where another thing is written.
+        """
+        if self._trust is None and not self._meet():
+            write_control(self._database, action, body, by)
+            return
+        assert self._trust is not None
+        shown = shown or mandate.examined(self._trust.first, by)  # the committee has only just been met
+        about = body if said is None else said
+        decision, trust = mandate.required(self._trust, shown, self.facts.identity, action, about, time.time_ns())
+        write_control(self._database, action, body, by, decision)
+        self._trust = trust
 
     def _meet(self) -> bool:
         """Whether there is a committee; the first one that is found is kept in the journal, and no other after it.

@@ -56,9 +56,9 @@ class Shown:
     """What came with a warrant, proved or not; only :func:`examined` makes one."""
 
     decision: Decision | None
-    newest: Committee | None
-    """Of the latest epoch that it proves."""
-    fault: Unmandated | None
+    known: tuple[Committee, ...] = ()
+    """Of every epoch up to the decision's, and of the next where it ends one."""
+    fault: Unmandated | None = None
 
 
 def payload(gate: str, action: Action, body: Mapping[str, Any]) -> bytes:
@@ -111,23 +111,24 @@ def judge(motion: Motion, now_utc_ns: int) -> tuple[Choice, str]:
     return Choice.APPROVE, f"{action.value} is well formed, in time"
 
 
-def examined(trust: Trust | None, by: Warrant) -> Shown:
+def examined(first: Committee, by: Warrant) -> Shown:
     """Prove what came with a warrant, off-line. It takes milliseconds, and longer for a long proof: hold no lock."""
-    if trust is None or not by.evidence:
-        return Shown(None, None, None)
+    if not by.evidence:
+        return Shown(None)
     try:
-        certified = decisions.certified(trust.first, by.evidence)
-        decision = certified.about(by.decision)
+        certified = decisions.certified(first, by.evidence)
+        return Shown(certified.about(by.decision), certified.known)
     except SwarmError as error:
-        return Shown(None, None, Unmandated(f"what was shown is no decision of the committee: {error.problem}", REMEDY))
-    if certified.known[trust.newest.epoch : trust.newest.epoch + 1] != (trust.newest,):
-        epoch = trust.newest.epoch
-        return Shown(None, None, Unmandated(f"what was shown knows nothing of the committee's epoch {epoch}", REMEDY))
-    return Shown(decision, certified.known[-1], None)
+        fault = Unmandated(f"what was shown is no decision of the committee: {error.problem}", REMEDY)
+        return Shown(None, fault=fault)
 
 
-def required(shown: Shown, gate: str, action: Action, body: Mapping[str, Any], now_utc_ns: int) -> Decision:
-    """The decision that lets a gate carry out an instruction; that it was not used before is the journal's to say.
+def required(
+    trust: Trust, shown: Shown, gate: str, action: Action, body: Mapping[str, Any], now_utc_ns: int
+) -> tuple[Decision, Trust]:
+    """The decision that lets a gate carry out an instruction, and what the gate knows of its committee then.
+
+    That the decision was not used before is the journal's to say.
 
     Raises
     ------
@@ -138,8 +139,10 @@ def required(shown: Shown, gate: str, action: Action, body: Mapping[str, Any], n
         raise shown.fault
     if shown.decision is None:
         raise Unmandated(f"{action.value} would permit more, which the gate's committee has to decide", REMEDY)
-    decision, asked = shown.decision, shown.decision.asked
+    decision, asked, epoch = shown.decision, shown.decision.asked, trust.newest.epoch
     name = f"the decision {decision.id.hex()[:SHORT_ID]}"
+    if shown.known[epoch : epoch + 1] != (trust.newest,):
+        raise Unmandated(f"{name} knows nothing of the committee's epoch {epoch}, which has come", REMEDY)
     if not isinstance(asked, Moved) or asked.motion.kind != MOVED_AS[action]:
         raise Unmandated(f"{name} is not about {MOVED_AS[action]}", REMEDY)
     if asked.motion.payload != payload(gate, action, body):
@@ -148,7 +151,7 @@ def required(shown: Shown, gate: str, action: Action, body: Mapping[str, Any], n
         raise Unmandated(f"{name} is a rejection", "Mend what the electors named, and propose it again")
     if not decision.holds_at(now_utc_ns):
         raise Unmandated(f"{name} came after its deadline", "Propose it again")
-    return decision
+    return decision, Trust(trust.first, shown.known[-1])
 
 
 def approved(decision: Decision) -> Decision:
