@@ -91,6 +91,8 @@ KINDS: Final[dict[str, Direction]] = {
     "enable_strategy": Direction.INCREASE,
     "promote_model": Direction.INCREASE,
     "release_kill": Direction.INCREASE,
+    "permit_trading": Direction.INCREASE,
+    "reconcile_gate": Direction.INCREASE,
     MEMBERSHIP: Direction.INCREASE,
     NUMBER: Direction.NEUTRAL,
 }

@@ -301,7 +301,8 @@ def create_agents(
         elif line.agent is MarketDataAgent:
             arguments = (settings.market, str(home / "snapshots"))
         elif line.agent is GateAgent:
-            arguments = (*arguments, read_gate_book(settings.gate.book), str(home / GATE_DIRECTORY))
+            place = str(home / GATE_DIRECTORY), str(committee_path(home))
+            arguments = (*arguments, read_gate_book(settings.gate.book), *place)
         created[entry.agent_id] = runtime.spawn(
             line.agent,
             identity,

@@ -18,7 +18,7 @@ from cluster import runtime, session
 from cluster.errors import InvalidRequest, LanesUnavailable, Overloaded, SwarmError, SwarmUnavailable
 from cluster.lanes.port import PortStatus
 from consensus.committee import CommitteeClient
-from consensus.decisions import read_committee
+from consensus.decisions import Decision, read_committee
 from hive.desk import COMMON, FastDesk, FastResult
 from hive.figures import SHOWN
 from hive.market.snapshot import SnapshotHeader
@@ -378,7 +378,12 @@ class SwarmClient:
         from actors.trading.gate.reach import RayReach
 
         self._refuse_closed()
-        client = GateClient(reach=RayReach(self._namespace, wait=wait, lanes=distance != Distance.CALL))
+
+        def decide(proposer: str, kind: str, payload: bytes) -> Decision:
+            return self.committee(proposer=proposer).propose(kind, payload)
+
+        reach = RayReach(self._namespace, wait=wait, lanes=distance != Distance.CALL)
+        client = GateClient(reach=reach, decide=decide)
         client.facts(timeout_s)
         return client
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from actors.agent import Agent, Identity
 from actors.settings import ShellSettings
+from actors.trading.gate.mandate import judge
 from cluster import pinning, runtime
 from cluster.errors import LanesUnavailable, SwarmError, SwarmUnavailable
 from cluster.lanes.broadcast import BroadcastAddress
@@ -67,7 +68,7 @@ class ReplicaAgent(Agent):
             raise SwarmUnavailable("the committee has not been founded", "It is while the swarm comes up")
         if self._replica is None:
             with self._opening:
-                replica = Replica(self._seat, self._settings, self._tell)
+                replica = Replica(self._seat, self._settings, self._tell, judge)
             try:
                 names = [replica_name(number) for number in range(len(replica.first.keys))]
                 peers = [runtime.find_actor(name, self.identity.namespace) for name in names]

@@ -13,6 +13,10 @@ class Unwarranted(InvalidInput):
     """Somebody wants the gate to permit more, and does not say who they are or why."""
 
 
+class Unmandated(Unwarranted):
+    """Somebody wants a gate that has a committee to permit more, and shows no decision that says so."""
+
+
 class Action(StrEnum):
     """What a person or an officer may tell the gate."""
 
@@ -33,12 +37,16 @@ class Action(StrEnum):
 class Warrant:
     """Who stands for an instruction, and why. It is journalled as given; nobody proves here who they are.
 
-    What permits more than before needs both, which :meth:`loosen` asks for in one place: a committee's certificate
-    would be a field here and be verified there.
+    What permits more than before needs both, which :meth:`loosen` asks for in one place, and of a gate that has a
+    committee its decision too, which proves itself: :mod:`actors.trading.gate.mandate`.
     """
 
     operator: str
     reason: str
+    decision: bytes = b""
+    """Id of the committee's decision."""
+    evidence: bytes = b""
+    """What proves it."""
 
     def loosen(self) -> None:
         """Pass if this suffices to permit more.
@@ -72,6 +80,8 @@ class GateFacts:
     """The accounts and symbols in one word, which questions carry: a place never stands for another name."""
     directory: str
     """Where the gate keeps its journal and its kill switch."""
+    identity: str
+    """Of the gate through all its lives, as its journal knows it: what a committee decides is for one gate."""
 
 
 @message
@@ -103,6 +113,8 @@ class GateStatus:
     """Records that may be published and not yet durable: what a crash can lose at most."""
     journal_error: str
     snapshot_id: str
+    committee: str
+    """Chain of the committee that must decide what permits more; empty where there is none."""
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -1,16 +1,18 @@
 """``swarm gate``: ask the pre-trade gate, look at it, close it, and tell it what to permit.
 
 What permits less than before takes effect at once. What permits more asks for ``--reason``, and is journalled with the
-operator before it takes effect. Nobody proves here who they are, and nothing here claims compliance with any rule.
+operator before it takes effect; where the swarm has a committee, its decision is asked for and journalled too. No
+operator proves here who they are, and nothing here claims compliance with any rule.
 """
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Group
 from rich.text import Text
 
 from actors.trading.gate import switch
@@ -19,6 +21,9 @@ from hive.messages.gate import Action, Warrant
 from hive.messages.orders import LARGEST_ID, Decision, Order, Outcome, Side
 from swarm.cli.context import Address, Context, Json, emit
 from swarm.settings import GATE_DIRECTORY
+
+if TYPE_CHECKING:
+    from consensus.decisions import Decision as Decided
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -175,10 +180,11 @@ def release(
     """Open a gate that was killed. A kill that came after those you have seen keeps it closed: exit code 10."""
     with context.obj.client(address) as client, client.gate() as gate:
         seen = kills if kills is not None else gate.describe().kills
-        opened = gate.instruct(Action.RELEASE_KILL, {"kills": seen}, _warrant(by, reason))
-    words = "The gate is open." if opened else "The gate stays closed: it was killed again."
-    emit({"open": opened, "kills": seen}, Text(words), as_json=as_json)
-    if not opened:
+        done = gate.propose(Action.RELEASE_KILL, {"kills": seen}, _warrant(by, reason))
+    words = "The gate is open." if done.answer else "The gate stays closed: it was killed again."
+    value = {"open": done.answer, "kills": seen, **_facts(done.decision)}
+    emit(value, Text(words + _said(done.decision)), as_json=as_json)
+    if not done.answer:
         raise typer.Exit(OUTCOME_EXIT)
 
 
@@ -277,14 +283,16 @@ def limits(
     """
     from swarm.report.gate import limits as shown
 
+    decision = None
     if changes and reset:
         raise InvalidRequest("changes and --reset are given", "Give one of the two")
     with context.obj.client(address) as client, client.gate() as gate:
         if changes or reset:
             body = dict(_pair(text, "max_gross=5e6") for text in changes or ())
-            gate.instruct(Action.LIMITS, body, _warrant(by, reason))
+            decision = gate.propose(Action.LIMITS, body, _warrant(by, reason)).decision
         found = gate.describe()
-    emit({"limits": found.limits, "changed": found.changed_limits}, shown(found), as_json=as_json)
+    value = {"limits": found.limits, "changed": found.changed_limits, **_facts(decision)}
+    emit(value, Group(shown(found), Text(_said(decision).strip())) if decision else shown(found), as_json=as_json)
 
 
 @app.command()
@@ -313,8 +321,9 @@ def reconcile(
     money = dict(_pair(text, "main=1e6") for text in cash or ())
     with context.obj.client(address) as client, client.gate() as gate:
         body = {"positions": positions, "cash": money}
-        found = gate.instruct(Action.RECONCILE, body, _warrant(by, reason))
-    emit({"added": found}, Text(f"Reconciled. Added: {found}"), as_json=as_json)
+        done = gate.propose(Action.RECONCILE, body, _warrant(by, reason))
+    words = f"Reconciled. Added: {done.answer}." + _said(done.decision)
+    emit({"added": done.answer, **_facts(done.decision)}, Text(words), as_json=as_json)
 
 
 @app.command()
@@ -348,8 +357,23 @@ def _instruct(
     as_json: bool,
 ) -> None:
     with context.obj.client(address) as client, client.gate() as gate:
-        gate.instruct(action, body, _warrant(by, reason))
-    emit({"done": words}, Text(f"{words}."), as_json=as_json)
+        decision = gate.propose(action, body, _warrant(by, reason)).decision
+    emit({"done": words, **_facts(decision)}, Text(f"{words}." + _said(decision)), as_json=as_json)
+
+
+def _facts(decision: Decided | None) -> dict[str, Any]:
+    """The committee's decision for a program; nothing where none was needed."""
+    if decision is None:
+        return {"decision": None, "certified_by": []}
+    return {"decision": decision.id.hex(), "certified_by": list(decision.signers)}
+
+
+def _said(decision: Decided | None) -> str:
+    """The same for a person."""
+    if decision is None:
+        return ""
+    voters = ", ".join(map(str, decision.signers))
+    return f" Decided by the committee: {decision.id.hex()} at height {decision.height}, certified by voters {voters}."
 
 
 def _warrant(by: str | None, reason: str) -> Warrant:

@@ -18,6 +18,7 @@ PASSED, FAILED, REDUCED, OPEN = "passed", "failed", "reduced", "not reached"
 RESULT_STYLE = {PASSED: "green", FAILED: "red", REDUCED: "yellow", OPEN: "dim"}
 CHECKS = tuple(reason for reason in Reason if Reason.PASSED < reason < Reason.CAPACITY)
 NEEDING_PRICES = tuple(reason for reason in CHECKS if Reason.PRICE_COLLAR <= reason < Reason.STALE_DATA)
+SHORT_ID = 12
 VERDICT_COLUMNS = ("sequence", "time", "what", "order", "account", "symbol", "side", "quantity", "price", "decision")
 
 
@@ -70,6 +71,8 @@ def status(found: GateStatus) -> RenderableType:
             f"{found.most_lost} records, and the oldest one was {found.longest_ns / 1e6:.1f} ms old on disk"
         )
     )
+    if found.committee:
+        parts.append(Text(f"what permits more is decided by the committee {found.committee[:SHORT_ID]}"))
     for name, marks in (("halted", found.halted), ("restricted", found.restricted), ("disabled", found.disabled)):
         if marks:
             parts.append(Text(f"{name}: {', '.join(marks)}"))
@@ -101,9 +104,10 @@ def journal(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> RenderableType:
             *(row["account"] or "", row["symbol"] or "", side, quantity, price),
             *(row["decision"], f"{row['allowed']:g}", row["reason"]),
         )
-    told = _table("id", "time", "instruction", "what", "by", "reason")
+    told = _table("id", "time", "instruction", "what", "by", "reason", "decision")
     for row in rows["control"]:
-        told.add_row(str(row["id"]), _time(row["wall_ns"]), row["action"], row["body"], row["operator"], row["reason"])
+        who = row["operator"], row["reason"], (row.get("decision") or "")[:SHORT_ID]
+        told.add_row(str(row["id"]), _time(row["wall_ns"]), row["action"], row["body"], *who)
     return Group(table, Text(""), told)
 
 

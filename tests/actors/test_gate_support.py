@@ -43,7 +43,16 @@ OPEN_LIMITS = GateSettings(
 )
 
 
-def make_gate(path: Path, *, settings=OPEN_LIMITS, positions=(), cash=1e6, accounts=("desk", "fund"), **instrument):
+def make_gate(
+    path: Path,
+    *,
+    settings=OPEN_LIMITS,
+    positions=(),
+    cash=1e6,
+    accounts=("desk", "fund"),
+    committee=None,
+    **instrument,
+):
     """A gate of three symbols at 100 with fresh prices; two accounts, of which the first holds ``positions``."""
     gate = Gate(
         settings=settings,
@@ -52,6 +61,7 @@ def make_gate(path: Path, *, settings=OPEN_LIMITS, positions=(), cash=1e6, accou
         covariance=np.diag([0.0001, 0.0004, 0.0009]),
         prices=dict.fromkeys(SYMBOLS, 100.0),
         journal=path / "journal.sqlite",
+        committee=committee,
     )
     for symbol in SYMBOLS:
         gate.tick(symbol, 100.0, time.monotonic_ns())

@@ -45,6 +45,8 @@ class GateAgent(Agent):
         Accounts and instruments.
     directory : str
         Where its journal and its kill switch lie.
+    committee : str
+        File of the first committee's public keys; it may come after the gate.
     """
 
     role: ClassVar[Role] = Role.GATE
@@ -57,10 +59,12 @@ class GateAgent(Agent):
         lanes: LaneSettings,
         book: Book,
         directory: str,
+        committee: str,
     ) -> None:
         granted = topology.node_of(runtime.granted_resources())
         self.seat = take_seat(identity.agent_id, shell, granted)  # before anything is allocated that should lie near
         self._settings, self._book_of_accounts, self._directory = settings, book, Path(directory)
+        self._committee = Path(committee)
         self._strategy = ("spin" if self.seat.own else PARK) if lanes.wait == AUTO else lanes.wait
         self._gate: Gate | None = None
         self._intake: TickIntake | None = None
@@ -85,6 +89,7 @@ class GateAgent(Agent):
                 prices=prices,
                 journal=self._directory / JOURNAL,
                 strategy=self._strategy,
+                committee=self._committee,
             )
             self._gate.snapshot_id = snapshot_id
         current = self.ask(Role.MARKET_DATA, lambda market: market.header.remote(None, None), FETCH_TIMEOUT_S)

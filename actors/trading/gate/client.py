@@ -7,19 +7,21 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from actors.trading.gate import gate_kernels as kernels
-from actors.trading.gate import switch
+from actors.trading.gate import mandate, switch
 from actors.trading.gate.gate import Gate
 from actors.trading.gate.numbers import status_of, tick_numbers
 from cluster.errors import DeadlineExceeded, InvalidRequest, LaneLost, SwarmUnavailable, UnknownSnapshot
 from cluster.lanes.lane import Lane
 from cluster.lanes.peer import started
-from hive.messages.gate import Action, GateFacts, GateStatus, Instruction, Warrant
+from consensus import decisions
+from hive.messages.gate import Action, GateFacts, GateStatus, Instruction, Unmandated, Warrant
 from hive.messages.orders import TEXTS, Decision, Order, Outcome, Reason, Verdict
 
 DURABLE_S = 1.0  # how long a verdict may take to the disk, where the caller says nothing else
@@ -30,6 +32,20 @@ NOTHING = np.empty(0)
 CHECK, LIMIT, MARKET, NS = kernels.CHECK, kernels.LIMIT, kernels.MARKET, kernels.NS
 
 _pack_order = struct.Struct(f"{kernels.ORDER}d").pack_into
+
+
+Decide = Callable[[str, str, bytes], decisions.Decision]
+"""(proposer, kind, payload) -> what the committee decided; raises where it decides nothing."""
+
+
+@dataclass(frozen=True)
+class Obeyed:
+    """An instruction that the gate has carried out."""
+
+    answer: Any
+    """As :meth:`actors.trading.gate.gate.Gate.obey` gives it."""
+    decision: decisions.Decision | None
+    """Of the committee; None where the gate asked for none."""
 
 
 class Reach(Protocol):
@@ -59,9 +75,19 @@ class GateClient:
     ----------
     lane : Lane, optional
         To a gate with these ``facts``; without it the client finds one by ``reach`` at the first question.
+    decide : callable, optional
+        How :meth:`propose` has the committee decide.
     """
 
-    def __init__(self, lane: Lane | None = None, facts: GateFacts | None = None, *, reach: Reach | None = None) -> None:
+    def __init__(
+        self,
+        lane: Lane | None = None,
+        facts: GateFacts | None = None,
+        *,
+        reach: Reach | None = None,
+        decide: Decide | None = None,
+    ) -> None:
+        self._decide = decide
         self._reach, self._lane, self._calls = reach, lane, False
         self._doubtful: list[tuple[int, str, int]] = []
         self._known = 0
@@ -231,17 +257,54 @@ class GateClient:
         self.instruct(Action.KILL, {}, by)
         return switch.Kill(True, "")
 
-    def instruct(self, action: Action, body: dict[str, Any], by: Warrant, patience_s: float = PLAIN_S) -> Any:
+    def instruct(
+        self,
+        action: Action,
+        body: dict[str, Any],
+        by: Warrant,
+        patience_s: float = PLAIN_S,
+        *,
+        decision: decisions.Decision | None = None,
+    ) -> Any:
         """Have the gate carry out an instruction; see :meth:`Gate.obey` for what each needs.
+
+        Parameters
+        ----------
+        decision : consensus.decisions.Decision, optional
+            Of the committee about :func:`actors.trading.gate.mandate.payload` of this instruction: a gate that has a
+            committee permits more by it alone, once, before its deadline.
 
         Raises
         ------
-        Unwarranted, InvalidRequest, InvalidSettings, JournalUnavailable
+        Unwarranted, Unmandated, InvalidRequest, InvalidSettings, JournalUnavailable
             As :meth:`Gate.obey` says.
         SwarmUnavailable, DeadlineExceeded
             No gate answers.
         """
+        if decision is not None:
+            by = replace(by, decision=decision.id, evidence=decision.evidence)
         return self._reached().instruct(Instruction(action, body, by), patience_s)
+
+    def propose(self, action: Action, body: dict[str, Any], by: Warrant, patience_s: float = PLAIN_S) -> Obeyed:
+        """As :meth:`instruct`; where the gate asks for it, have the committee decide first, and show the decision.
+
+        What permits less takes effect at once, and so does everything at a gate without a committee.
+
+        Raises
+        ------
+        Unmandated
+            The committee has rejected it, or what it decided does not hold at the gate; nothing has changed.
+        NoQuorum, Undecided
+            Too few of the committee answered in time; nothing has changed.
+        """
+        try:
+            return Obeyed(self.instruct(action, body, by, patience_s), None)
+        except Unmandated:
+            if self._decide is None:
+                raise
+        moved = mandate.payload(self.facts(patience_s).identity, action, body)
+        decision = mandate.approved(self._decide(by.operator, mandate.MOVED_AS[action], moved))
+        return Obeyed(self.instruct(action, body, by, patience_s, decision=decision), decision)
 
     def close(self) -> None:
         """Hang up. Orders in doubt stay reserved where the gate still does not answer."""

@@ -23,30 +23,41 @@ from typing import Any
 import numpy as np
 
 from actors.trading.gate import gate_kernels as kernels
-from actors.trading.gate import switch
+from actors.trading.gate import mandate, switch
 from actors.trading.gate.book import Account, Instrument
 from actors.trading.gate.history import (
     CLOSE,
+    COMMITTEE,
     CONTROL_S,
     MARKS,
     OPEN,
     START,
     History,
     Reservation,
+    newest_evidence,
     opened,
     restored,
     write_checkpoint,
     write_control,
 )
 from actors.trading.gate.journal import Journal
+from actors.trading.gate.mandate import Shown, Trust, finite, mode_of
 from actors.trading.gate.numbers import numbers_of, place_in, status_of, tick_numbers, verdict_of
 from actors.trading.gate.settings import LIMITS, LOOSER_BELOW, GateSettings
-from cluster.errors import InvalidMarketData, InvalidPortfolio, InvalidRequest, InvalidSettings, SwarmError
+from cluster.errors import (
+    InvalidInput,
+    InvalidMarketData,
+    InvalidPortfolio,
+    InvalidRequest,
+    InvalidSettings,
+    SwarmError,
+)
 from cluster.lanes.layout import LINE, OK, SLOT_HEADER
 from cluster.lanes.memory import SharedWords
 from cluster.lanes.page import write
 from cluster.lanes.peer import started
 from cluster.lanes.port import LaneAddress, Port, PortStatus
+from consensus import decisions
 from hive.messages.fast import boot_id
 from hive.messages.gate import Action, GateFacts, GateStatus, Instruction, Warrant
 from hive.messages.orders import Mode, Operation, Order, Outcome, Verdict
@@ -73,6 +84,9 @@ class Gate:
         Last prices by symbol; every held symbol needs one. They value the book, and count as stale until a tick.
     journal : Path
         SQLite file; one that exists is continued. The kill switch lies beside it.
+    committee : Path, optional
+        Where the public keys of the first committee are, or will be. Once the gate has seen it, what permits more needs
+        this committee's decision for ever: the journal keeps the keys, and a later file changes nothing.
 
     Raises
     ------
@@ -86,6 +100,7 @@ class Gate:
     journal: Journal
     port: Port
     _instruments: tuple[Instrument, ...]
+    _trust: Trust | None
     _book: kernels.Book
 
     def __init__(
@@ -98,6 +113,7 @@ class Gate:
         prices: Mapping[str, float],
         journal: Path,
         strategy: str = "park",
+        committee: Path | None = None,
     ) -> None:
         symbols, names = tuple(i.symbol for i in instruments), tuple(a.name for a in accounts)
         if len(set(symbols)) < len(symbols) or len(set(names)) < len(names) or not symbols or not names:
@@ -113,6 +129,8 @@ class Gate:
         self._history = restored(
             self._database, boot=boot_id(), window_ns=window_ns, most_recent=settings.recent_orders // 2
         )
+        self._history.identity = self._history.identity or secrets.token_hex(16)
+        self._committee, self._trust = committee, None
         try:
             self._come_back(tuple(instruments), covariance, prices, journal, strategy)
         except BaseException:
@@ -209,6 +227,7 @@ class Gate:
             most_lost=settings.journal_size,
             journal_error=self.journal.error or "",
             snapshot_id=self.snapshot_id,
+            committee="" if self._trust is None else self._trust.first.chain.hex(),
         )
 
     def lanes(self) -> PortStatus:
@@ -242,6 +261,8 @@ class Gate:
         ------
         Unwarranted, InvalidRequest, InvalidSettings
             It permits more and lacks an operator or a reason, or its body is not what its action needs.
+        Unmandated
+            It permits more, and no decision of the gate's committee came with it that says so.
         JournalUnavailable
             It could not be brought to disk. What permits less holds nevertheless, while this gate lives.
         """
@@ -253,7 +274,7 @@ class Gate:
         if instruction.action is Action.RELEASE_KILL:
             return self.release_kill(int(body.get("kills", -1)), by)
         if instruction.action is Action.MODE:
-            return self.set_mode(_mode_of(body.get("mode")), by)
+            return self.set_mode(mode_of(body.get("mode")), by)
         if instruction.action is Action.LIMITS:
             return self.set_limits(body, by)
         return self.reconcile(body.get("positions", {}), body.get("cash", {}), by)
@@ -273,6 +294,7 @@ class Gate:
         InvalidRequest
             More than there were, or fewer than were released before.
         """
+        shown = self._shown(by)
         by.loosen()
         written = switch.written_kills(self.directory)  # before the count is looked at: later ones stay
         with self._control:
@@ -282,7 +304,7 @@ class Gate:
             last = kills == self.kills
             self._note_kills(ITSELF)
             body = {"kills": kills}
-            write_control(self._database, Action.RELEASE_KILL, body, by)
+            self._permit(Action.RELEASE_KILL, body, by, shown)
             if last and written:
                 for path in written:
                     path.unlink(missing_ok=True)
@@ -299,6 +321,7 @@ class Gate:
         InvalidSettings
             A name is no limit, or a value is out of its range.
         """
+        shown = self._shown(by)
         with self._control:
             before = self._settings_now
             overrides = {**self._history.limits, **changes} if changes else {}
@@ -307,13 +330,14 @@ class Gate:
                 getattr(after, n) < getattr(before, n) if n in LOOSER_BELOW else getattr(after, n) > getattr(before, n)
                 for n in LIMITS
             )
-            self._carry_out(Action.LIMITS, dict(changes), by, loosens=loosens)
+            self._carry_out(Action.LIMITS, dict(changes), by, shown, loosens=loosens)
 
     def set_mode(self, mode: Mode, by: Warrant) -> None:
         """Permit everything, reductions only, or nothing."""
+        shown = self._shown(by)
         with self._control:
             loosens = mode < self._history.mode
-            self._carry_out(Action.MODE, {"mode": int(mode)}, by, loosens=loosens)
+            self._carry_out(Action.MODE, {"mode": mode}, by, shown, loosens=loosens)
 
     def halt(self, symbol: str, by: Warrant = ITSELF) -> None:
         """The market in a symbol is halted."""
@@ -351,15 +375,16 @@ class Gate:
         InvalidRequest
             An account or symbol is unknown, or a number is not finite.
         """
+        shown = self._shown(by)
         by.loosen()
         for account, units in positions.items():
             place_in(self.facts.accounts, account)
             for symbol, held in units.items():
                 place_in(self.facts.symbols, symbol)
-                _require_finite(held)
+                finite(held)
         for account, money in cash.items():
             place_in(self.facts.accounts, account)
-            _require_finite(money)
+            finite(money)
         with self._control:
             now = self.port.do(self._holdings)
             body: dict[str, Any] = {
@@ -369,7 +394,7 @@ class Gate:
                     for account, units in positions.items()
                 },
             }
-            write_control(self._database, Action.RECONCILE, body, by)
+            self._permit(Action.RECONCILE, body, by, shown, said={"positions": positions, "cash": cash})
             self._history.apply(Action.RECONCILE, body)
             self.port.do(lambda: self._add(body))
             self._write()
@@ -476,6 +501,7 @@ class Gate:
         unclean = found.running
         start = found.sequence + (unclean["journal_size"] if unclean is not None else 0)
         said = {"boot": boot_id(), "journal_size": settings.journal_size, "sequence": start, "clean": unclean is None}
+        said["gate"] = found.identity
         found.apply(START, said)
         words = kernels.LIMITS_AT + LINE + kernels.limits_size(MOST_ACCOUNTS, MOST_SYMBOLS)
         self._memory = SharedWords.create("riskswarm-gate", words)
@@ -503,6 +529,8 @@ class Gate:
         self._reply = np.zeros(kernels.LARGEST)
         self._closing, self._closed = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self.port.serve, args=(lambda: self._loop,), name="gate", daemon=True)
+        with suppress(InvalidInput):  # what permits more will say it; what permits less need not wait for a mended file
+            self._meet()
         write_control(self._database, START, said, ITSELF)  # before the first order, after all that may fail
         self.journal.start()
         self._thread.start()
@@ -518,11 +546,14 @@ class Gate:
     def _watch(self) -> None:
         """Look at the words that others write, and keep the next start short."""
         while not self._closed.wait(LOOK_S):
-            with suppress(SwarmError, TimeoutError):  # a disk that refuses: the journal says so, and this tries again
+            with suppress(SwarmError, OSError):  # a disk that refuses: the journal says so, and this tries again
                 if self.kills > self._history.kills:
                     self._closed.wait(LOOK_S)  # whoever threw the switch writes who they are just now
                     with self._control:
                         self._note_kills(switch.last_kill(self.directory) or ITSELF)
+                if self._trust is None and self._committee is not None and self._committee.exists():
+                    with self._control:
+                        self._meet()
                 if self._book.control[switch.RETIRE]:  # not by this thread, which whoever closes waits for
                     threading.Thread(target=self._retire, name="gate-retire", daemon=True).start()
                     return
@@ -533,11 +564,13 @@ class Gate:
         with suppress(SwarmError):  # what is not durable the next gate will say
             self.close()
 
-    def _carry_out(self, action: Action, body: dict[str, Any], by: Warrant, *, loosens: bool) -> None:
+    def _carry_out(
+        self, action: Action, body: dict[str, Any], by: Warrant, shown: Shown | None, *, loosens: bool
+    ) -> None:
         """What permits more is durable before it holds; what permits less holds before it is durable."""
         if loosens:
             by.loosen()
-            write_control(self._database, action, body, by)
+            self._permit(action, body, by, shown)
         self._history.apply(action, body)
         self._settings_now = replace(self._settings, **self._history.limits)
         self._write()
@@ -546,8 +579,63 @@ class Gate:
 
     def _mark(self, action: Action, name: str, by: Warrant) -> None:
         place_in(self.facts.accounts if action in (Action.DISABLE, Action.ENABLE) else self.facts.symbols, name)
+        shown = self._shown(by)
         with self._control:
-            self._carry_out(action, {"name": name}, by, loosens=not MARKS[action][1])
+            self._carry_out(action, {"name": name}, by, shown, loosens=not MARKS[action][1])
+
+    def _shown(self, by: Warrant) -> Shown | None:
+        """What came with a warrant; proved before anything is held that what tightens might wait for."""
+        return None if self._trust is None else mandate.examined(self._trust.first, by)
+
+    def _permit(
+        self,
+        action: Action,
+        body: Mapping[str, Any],
+        by: Warrant,
+        shown: Shown | None,
+        *,
+        said: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Bring what permits more to disk, with the decision that it needs where the gate has a committee.
+
+        ``said`` is what was instructed, where another thing is written.
+        """
+        if self._trust is None and not self._meet():
+            write_control(self._database, action, body, by)
+            return
+        assert self._trust is not None
+        shown = shown or mandate.examined(self._trust.first, by)  # the committee has only just been met
+        about = body if said is None else said
+        decision, trust = mandate.required(self._trust, shown, self.facts.identity, action, about, time.time_ns())
+        write_control(self._database, action, body, by, decision)
+        self._trust = trust
+
+    def _meet(self) -> bool:
+        """Whether there is a committee; the first one that is found is kept in the journal, and no other after it.
+
+        Raises
+        ------
+        InvalidInput
+            Its file cannot be read, or holds none: then nobody knows who may permit more, and nobody may.
+        """
+        if not self._history.committee:
+            if self._committee is None:
+                return False
+            try:
+                text = self._committee.read_text()
+            except FileNotFoundError:
+                return False
+            except (OSError, UnicodeDecodeError) as error:
+                raise InvalidInput(f"{self._committee} cannot be read ({error})", "Restore the file") from error
+            decisions.committee_of(text, str(self._committee))
+            body = {"text": text}
+            write_control(self._database, COMMITTEE, body, ITSELF)
+            self._history.apply(COMMITTEE, body)
+        first = decisions.committee_of(self._history.committee, "the gate's journal")
+        evidence = newest_evidence(self._database)
+        newest = decisions.certified(first, evidence).known[-1] if evidence else first
+        self._trust = Trust(first, newest)
+        return True
 
     def _note_kills(self, by: Warrant) -> None:
         if self.kills > self._history.kills:
@@ -592,7 +680,7 @@ class Gate:
         life = self._life  # a question of another life of the gate must not be taken for one of this
         name = hashlib.sha256("\n".join((life, *accounts, "", *symbols)).encode()).digest()
         tag = int.from_bytes(name[:7], "big") | 1
-        return GateFacts(accounts, symbols, self._settings.patience_s, tag, str(self.directory))
+        return GateFacts(accounts, symbols, self._settings.patience_s, tag, str(self.directory), self._history.identity)
 
     def _restore_kills(self) -> None:
         words, found = self._book.control, self._history
@@ -733,19 +821,6 @@ def _require_covariance(covariance: np.ndarray, count: int) -> None:
 def _require_number(value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
         raise InvalidRequest(f"{value!r} is no number", "Correct it")
-
-
-def _require_finite(value: Any) -> None:
-    _require_number(value)
-    if not math.isfinite(value):
-        raise InvalidRequest(f"{value!r} is not finite", "Correct it")
-
-
-def _mode_of(name: Any) -> Mode:
-    try:
-        return Mode[str(name).upper()]
-    except KeyError:
-        raise InvalidRequest(f"the mode {name!r} is unknown", f"Known are: {', '.join(Mode.__members__)}") from None
 
 
 def _validated(settings: GateSettings, changes: Mapping[str, float]) -> GateSettings:

@@ -1,7 +1,8 @@
 """What the gate's database remembers, and the state that follows from it.
 
 Three tables. ``journal`` holds every verdict, fill and release. ``control`` holds every instruction with who gave it
-and why, openings of accounts, and each start and end of a gate. ``checkpoint`` holds the newest copy of the positions,
+and why, and the committee's decision where one let it permit more, openings of accounts, the committee's keys, and each
+start and end of a gate. ``checkpoint`` holds the newest copy of the positions,
 so that a start reads what came after it and no more. Nothing here knows the compiled book.
 """
 
@@ -16,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import SwarmError
-from hive.messages.gate import Action, Warrant
+from consensus.decisions import Decision
+from hive.messages.gate import Action, Unmandated, Warrant
 from hive.messages.orders import Mode, Order, Side
 
 JOURNAL = "journal.sqlite"  # below the gate's directory
-LAYOUT = 1
+LAYOUT = 2
 TIMEOUT_S = 0.05  # how long a write waits for another writer of the database
 CONTROL_S = 2.0  # the same for an instruction, which a person waits for
 
@@ -56,7 +58,16 @@ CREATE TABLE IF NOT EXISTS checkpoint (
     body TEXT NOT NULL
 ) STRICT;
 """
+DECIDED = """
+ALTER TABLE control ADD COLUMN decision TEXT;
+ALTER TABLE control ADD COLUMN evidence BLOB;
+CREATE UNIQUE INDEX used ON control (decision);
+"""
+"""What layout 2 has beside layout 1: a decision of the committee is used once."""
 INSERT = f"INSERT INTO journal VALUES ({', '.join('?' * 15)})"  # noqa: S608
+WRITE = """
+INSERT INTO control (wall_ns, action, body, operator, reason, decision, evidence) VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
 ALLOWED = """
 SELECT sequence, ns, wall_ns, client_order_id, account, symbol, side, quantity, limit_price, allowed, reserved
 FROM journal WHERE sequence > ? AND operation = 'CHECK' AND allowed > 0 ORDER BY sequence
@@ -71,8 +82,9 @@ FROM journal WHERE operation = 'CHECK' AND allowed > 0
 AND sequence > (SELECT coalesce(max(sequence), 0) FROM journal) - ? AND wall_ns > ? ORDER BY sequence
 """
 
-OPEN, START, CLOSE = "open", "start", "close"
-"""What is written beside the instructions: an account's first holdings, and a gate's beginning and end."""
+OPEN, START, CLOSE, COMMITTEE = "open", "start", "close", "committee"
+"""What is written beside the instructions: an account's first holdings, a gate's beginning and end, and the committee
+that it saw first."""
 MARKS: dict[str, tuple[str, bool]] = {
     Action.HALT: ("halted", True),
     Action.RESUME: ("halted", False),
@@ -146,6 +158,10 @@ class History:
     """Of the last gate that did not end in order: what it said when it started; None where it did."""
     unreconciled: bool = False
     """Whether a gate ended without order since somebody last confirmed the positions."""
+    identity: str = ""
+    """Of the gate, from its first start on."""
+    committee: str = ""
+    """Text of the first committee that a gate saw here; no other takes its place."""
 
     def apply(self, action: str, body: Mapping[str, Any]) -> None:
         """Follow one row of control; positions are :meth:`move`'s."""
@@ -164,8 +180,11 @@ class History:
         elif action == START:
             self.unreconciled = self.unreconciled or self.running is not None
             self.running = dict(body)
+            self.identity = self.identity or body.get("gate", "")
         elif action == CLOSE:
             self.running = None
+        elif action == COMMITTEE:
+            self.committee = self.committee or body["text"]
         elif action == Action.RECONCILE:
             self.unreconciled = False
 
@@ -201,10 +220,11 @@ def opened(path: Path, timeout_s: float = TIMEOUT_S) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous=FULL")
         (layout,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if layout != (LAYOUT if tables else 0):
+        if layout not in ((1, LAYOUT) if tables else (0,)):
             raise JournalUnavailable(f"{path} has the layout {layout}, not {LAYOUT}", "Move it away, or give another")
-        if not tables:
-            connection.executescript(f"BEGIN IMMEDIATE; {TABLES} PRAGMA user_version={LAYOUT}; COMMIT")
+        if layout != LAYOUT:
+            lacking = DECIDED if tables else TABLES + DECIDED
+            connection.executescript(f"BEGIN IMMEDIATE; {lacking} PRAGMA user_version={LAYOUT}; COMMIT")
     except sqlite3.Error as error:
         raise JournalUnavailable(f"the journal {path} cannot be opened ({error})", "Give another path") from error
     return connection
@@ -260,19 +280,36 @@ def _replay(connection: sqlite3.Connection, found: History) -> None:
             del found.open[of]
 
 
-def write_control(connection: sqlite3.Connection, action: str, body: Mapping[str, Any], by: Warrant) -> None:
+def write_control(
+    connection: sqlite3.Connection,
+    action: str,
+    body: Mapping[str, Any],
+    by: Warrant,
+    decision: Decision | None = None,
+) -> None:
     """One row of control, on disk when this returns.
 
     Raises
     ------
+    Unmandated
+        The committee's decision was used before, in whatever life of the gate; nothing is written.
     JournalUnavailable
         It is not.
     """
-    row = (time.time_ns(), action, json.dumps(body), by.operator, by.reason)
+    proof = (None, None) if decision is None else (decision.id.hex(), decision.evidence)
+    row = (time.time_ns(), action, json.dumps(body), by.operator, by.reason, *proof)
     try:
-        connection.execute("INSERT INTO control (wall_ns, action, body, operator, reason) VALUES (?, ?, ?, ?, ?)", row)
+        connection.execute(WRITE, row)
     except sqlite3.Error as error:
+        if decision is not None and isinstance(error, sqlite3.IntegrityError):
+            raise Unmandated(f"the decision {proof[0]} was used before", "Propose it again") from error
         raise JournalUnavailable(f"{action} could not be brought to disk ({error})", "Look at the disk") from error
+
+
+def newest_evidence(connection: sqlite3.Connection) -> bytes:
+    """What proves the decision that was obeyed last; empty where none was."""
+    row = connection.execute("SELECT evidence FROM control WHERE decision IS NOT NULL ORDER BY id DESC LIMIT 1")
+    return next((bytes(evidence) for (evidence,) in row), b"")
 
 
 def write_checkpoint(connection: sqlite3.Connection, sequence: int, body: Mapping[str, Any]) -> None:
@@ -304,7 +341,11 @@ def newest(path: Path, count: int) -> dict[str, list[dict[str, Any]]]:
             connection.row_factory = sqlite3.Row
             for table, key in (("journal", "sequence"), ("control", "id")):
                 query = f"SELECT * FROM {table} ORDER BY {key} DESC LIMIT ?"  # noqa: S608
-                found[table] = [dict(row) for row in connection.execute(query, (count,))]
+                rows = [dict(row) for row in connection.execute(query, (count,))]
+                found[table] = [
+                    {name: value.hex() if isinstance(value, bytes) else value for name, value in row.items()}
+                    for row in rows
+                ]
         finally:
             connection.close()
     except sqlite3.Error as error:
