@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster import session
+from cluster import head, session
 from tests.conftest import eventually
 
 SWARM = [sys.executable, "-m", "swarm.cli.main"]
@@ -42,14 +42,9 @@ def answer(home: Path, *arguments: str) -> dict:
     return json.loads(done.stdout)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def on_free_ports() -> list[str]:
-    return ["--set", f"ray.port={free_port()}", "--set", f"ray.dashboard_port={free_port()}"]
+    port, dashboard_port = head.free_ports(2)
+    return ["--set", f"ray.port={port}", "--set", f"ray.dashboard_port={dashboard_port}"]
 
 
 def left_behind() -> tuple[set[str], set[str], set[int]]:
@@ -457,6 +452,25 @@ def test_taken_port_is_named_and_nothing_is_started(tmp_path: Path, setting: str
         port = taken.getsockname()[1]
         done = swarm(tmp_path, *on_free_ports(), "--set", f"{setting}={port}", "up")
     assert done.returncode == 4 and f"port {port} is taken" in done.stderr and setting in done.stderr
+    assert not session.session_path(tmp_path).exists()
+    assert left_behind()[0] <= before[0]
+
+
+def test_port_that_somebody_takes_while_ray_starts_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    before = left_behind()
+    (port,) = head.free_ports(1)
+    command = subprocess.Popen(
+        [*SWARM, *on_free_ports(), "--set", f"ray.port={port}", "up"],
+        env={**os.environ, "SWARM_HOME": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert eventually((tmp_path / "ray.log").exists)  # the port was found free, and Ray takes a while to come to it
+    with socket.socket() as quicker:
+        quicker.bind(("", port))
+        quicker.listen()
+        _, words = command.communicate(timeout=TIMEOUT_S)
+    assert command.returncode == 4 and f"port {port} is taken" in words and "ray.port" in words
     assert not session.session_path(tmp_path).exists()
     assert left_behind()[0] <= before[0]
 
