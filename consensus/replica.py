@@ -357,6 +357,19 @@ class Replica:
         """Proofs of misconduct that this replica holds."""
         return [proofs.encode(proof) for proof in list(self._proofs.values())]
 
+    @property
+    def guilty(self) -> list[tuple[bytes, Proof]]:
+        """Voters of the present epoch that are proved faulty: public key, and proof."""
+        committees = self._core.chain.committees
+        found = [(ballots.culprit_key(proof, committees), proof) for proof in list(self._proofs.values())]
+        return [(key, proof) for key, proof in found if key in committees[-1].keys]
+
+    @property
+    def quarantined(self) -> list[bytes]:
+        """Public keys of the voters that are quarantined in the present epoch."""
+        committee = self._core.committee
+        return [committee.keys[voter] for voter in sorted(committee.quarantined)]
+
     def status(self) -> dict[str, Any]:
         """How it fares; numbers are of this life."""
         core, counters = self._core, self.counters
@@ -579,6 +592,7 @@ class Replica:
             if self._heights.setdefault(identity, height) == height:
                 fresh.append(identity)
                 if isinstance(asked, ballots.Quarantine):
+                    self._proofs.setdefault((asked.proof.epoch, asked.proof.culprit), asked.proof)
                     self._note("quarantined", f"voters {sorted(asked.quarantined)} by agreement at height {height}")
         return fresh
 
