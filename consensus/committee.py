@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from cluster import runtime
@@ -18,6 +19,7 @@ from consensus.ballots import Ballot, Direction, Estimate, Estimated, Motion, Mo
 from consensus.decisions import Decision
 from consensus.errors import BadCertificate, NoQuorum, Refused, StaleEpoch, Undecided
 from consensus.simplex import proofs
+from consensus.simplex.crypto import Checker
 from consensus.simplex.proofs import Proof
 from consensus.simplex.types import Committee, Malformed, packed
 
@@ -25,6 +27,7 @@ CALL_S = 5.0
 RETRY_S = 0.05
 LOG_PAGE = 256
 MOST_CERTIFIED = 64
+RECENT = 8  # blocks looked into for the committees of all epochs
 
 
 def replica_name(number: int) -> str:
@@ -142,14 +145,33 @@ class CommitteeClient:
         return best
 
     def evidence(self) -> list[Proof]:
-        """Proofs of misconduct that replicas hold, each once, as they say."""
-        found = {data for held in self._all("evidence").values() for data in held}
-        return [proofs.decode(data) for data in sorted(found)]
+        """Proofs of misconduct that replicas hold, each once, and checked: what proves nothing is left out."""
+        checkers = {committee.epoch: Checker(committee) for committee in self._committees()}
+        found: list[Proof] = []
+        for data in sorted({data for held in self._all("evidence").values() for data in held}):
+            try:
+                proof = proofs.decode(data)
+            except Malformed:
+                continue
+            if proof.epoch in checkers and proof.holds(checkers[proof.epoch]):
+                found.append(proof)
+        return found
 
     def status(self) -> list[dict[str, Any]]:
         """What each replica says of itself; those that do not answer say nothing but their name."""
         said = self._all("status")
         return [said.get(number, {"name": replica_name(number)}) for number in range(len(self.first.keys))]
+
+    def _committees(self) -> Sequence[Committee]:
+        """Of every epoch until now, as replicas can prove: what proves a decision proves the epochs before it."""
+        heights = sorted((said.get("height", 0) for said in self.status()), reverse=True)
+        known: Sequence[Committee] = (self.first,)
+        recent = max(0, heights[self.first.faults] - RECENT)  # so high is at least one that is honest
+        for entries in self._all("log", recent, LOG_PAGE).values():
+            for evidence in {evidence for _, _, evidence in entries}:
+                with suppress(BadCertificate):
+                    known = max(known, decisions.certified(self.first, evidence).known, key=len)
+        return known
 
     def _carried(self, motions: list[Motion]) -> list[Decision]:
         expires_ns = min(motion.expires_utc_ns for motion in motions)
