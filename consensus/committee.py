@@ -17,7 +17,7 @@ from cluster.errors import InvalidInput, Overloaded, SwarmError, SwarmUnavailabl
 from consensus import ballots, decisions
 from consensus.ballots import Ballot, Direction, Estimate, Estimated, Motion, Moved
 from consensus.decisions import Decision
-from consensus.errors import BadCertificate, NoQuorum, Refused, StaleEpoch, Undecided
+from consensus.errors import BadBallot, BadCertificate, NoQuorum, Refused, StaleEpoch, Undecided
 from consensus.simplex import proofs
 from consensus.simplex.crypto import Checker
 from consensus.simplex.proofs import Proof
@@ -50,6 +50,8 @@ class CommitteeClient:
         self.first, self._namespace, self._deadline_s, self._proposer = first, namespace, deadline_s, proposer
         self._handles: dict[int, Any] = {}
         self._certified: dict[bytes, decisions.Certified] = {}
+        self._wary = False
+        """Whether somebody's ballot was none: from then on each is verified here before it is shown."""
 
     def propose(
         self, kind: str, payload: bytes = b"", *, evidence: Sequence[str] = (), deadline_s: float | None = None
@@ -183,6 +185,10 @@ class CommitteeClient:
             except StaleEpoch:  # the committee changed in between; the same motions, with its new members' ballots
                 if time.time_ns() >= expires_ns:
                     raise
+            except BadBallot:  # one that lies must not keep the others from being heard
+                if self._wary or time.time_ns() >= expires_ns:
+                    raise
+                self._wary = True
 
     def _votes(self, motions: list[Motion]) -> tuple[int, list[tuple[Ballot, ...]]]:
         """Ballots of as many as the motions need; of more, while those that came decide nothing."""
@@ -205,7 +211,7 @@ class CommitteeClient:
                     by_epoch.setdefault(epoch, []).append(said)
             epoch, columns = max(by_epoch.items(), key=lambda item: len(item[1]), default=(0, []))
             if len(columns) >= least:
-                given = [_ballots_of(column) for column in zip(*columns, strict=True)]
+                given = self._given(motions, epoch, columns)
                 settled = all(_settled(motion, own, faults) for motion, own in zip(motions, given, strict=True))
                 if settled or len(columns) == total:
                     return epoch, given
@@ -215,7 +221,17 @@ class CommitteeClient:
                 f"{len(columns)} of {total} replicas gave a ballot, and {least} are needed", "Run `swarm health`"
             )
         epoch = max(by_epoch, key=lambda known: len(by_epoch[known]))
-        return epoch, [_ballots_of(column) for column in zip(*columns, strict=True)]
+        return epoch, self._given(motions, epoch, columns)
+
+    def _given(
+        self, motions: list[Motion], epoch: int, columns: Sequence[list[Ballot | SwarmError]]
+    ) -> list[tuple[Ballot, ...]]:
+        """Each motion's ballots, of replicas that gave one."""
+        given = [_ballots_of(column) for column in zip(*columns, strict=True)]
+        committee = next((known for known in self._committees() if known.epoch == epoch), None) if self._wary else None
+        if committee is None:
+            return given
+        return [_genuine(motion, own, committee) for motion, own in zip(motions, given, strict=True)]
 
     def _finalised(self, bodies: list[bytes], identities: list[bytes], expires_utc_ns: int) -> list[Decision]:
         found: dict[int, Decision] = {}
@@ -306,6 +322,10 @@ def _ballots_of(column: Sequence[Ballot | SwarmError]) -> tuple[Ballot, ...]:
     if not given and refusals:
         raise refusals[0]
     return tuple(given[voter] for voter in sorted(given))
+
+
+def _genuine(motion: Motion, given: Sequence[Ballot], committee: Committee) -> tuple[Ballot, ...]:
+    return tuple(one for one in given if ballots.genuine(one, committee, motion.id))
 
 
 def _settled(motion: Motion, given: Sequence[Ballot], faults: int) -> bool:
