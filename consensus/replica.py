@@ -25,9 +25,9 @@ from typing import Any, Final
 from cluster.errors import Overloaded, SwarmError
 from consensus import ballots, decisions
 from consensus.ballots import Ballot, Choice, Motion, Rules
-from consensus.errors import BadEvidence, Refused, StaleEpoch
+from consensus.errors import BadBallot, BadEvidence, Refused, StaleEpoch
 from consensus.settings import ConsensusSettings, timing_of
-from consensus.simplex import proofs
+from consensus.simplex import crypto, proofs
 from consensus.simplex.core import Core, Turn
 from consensus.simplex.crypto import KeyUnusable, Signer, load_key, make_key
 from consensus.simplex.proofs import Proof
@@ -190,7 +190,10 @@ class Counters:
     garbage: int = 0
     """Messages that were none."""
     requests: int = 0
+    ballots_verified: int = 0
+    """Signatures of ballots, estimates and accusations; those of the protocol are counted by the core."""
     decisions: int = 0
+    """Motions that were decided; of a block as many as it holds."""
     refusals: int = 0
     core_ns: int = 0
     sync_ns: int = 0
@@ -225,7 +228,8 @@ class Replica:
             raise KeyUnusable(f"the key {seat.key} is no voter's of {seat.committee}", "Restore the voter's own key")
         self.number = self.first.keys.index(self._signer.public)
         self._log, nonce = seat.open(self.first, self._signer)
-        self._rules = Rules(lambda: self._core.chain.committees)
+        self.counters = Counters()
+        self._rules = Rules(lambda: self._core.chain.committees, self._verified)
         try:
             self._core = Core(
                 self.first,
@@ -242,7 +246,6 @@ class Replica:
         self._cut = self._log.cut
         self._recalled = len(self._log.records)
         self._log.records = []  # the core has taken them up
-        self.counters = Counters()
         self.failure = ""
         """Why it votes no more; empty while it does."""
         self._histogram = [0] * HISTOGRAM_BUCKETS
@@ -299,6 +302,8 @@ class Replica:
         for data in motions:
             try:
                 motion = ballots.motion_of(unpacked(data))
+                if self._core.voter in committee.quarantined:
+                    raise BadBallot("this voter is quarantined, and its ballots count no more", "Ask the others")
                 choice, reason = self._judge(motion, time.time_ns())
                 given.append(ballots.ballot(self._signer, committee, motion, choice, reason))
             except (Refused, Malformed) as error:
@@ -389,6 +394,7 @@ class Replica:
             "failure": self.failure,
             "pending": core.pending,
             "waiting": self._waiters,
+            "passed_views": core.passed_views,
             "nullified_views": core.nullified_views,
             "signatures_verified": core.checked,
             "syncs": self._log.syncs,
@@ -480,8 +486,9 @@ class Replica:
         counters.send_ns += time.monotonic_ns() - synced_ns
         for turn in turns:
             for decision in turn.decisions:
-                counters.decisions += 1
-                self._announce(self._enter(decision.block.height))
+                fresh = self._enter(decision.block.height)
+                counters.decisions += len(fresh)
+                self._announce(fresh)
             for proof in turn.proofs:
                 self._accuse(proof)
         if self._lost and not self._core.abstaining:
@@ -526,6 +533,10 @@ class Replica:
         return [peer] if 0 <= peer < len(self.first.keys) and peer != self.number else []
 
     # Requests.
+
+    def _verified(self, public: bytes, message: bytes, signature: bytes) -> bool:
+        self.counters.ballots_verified += 1
+        return crypto.verify(public, message, signature)
 
     def _submit(self, asked: _Ask, turns: list[Turn]) -> None:
         for place, body in enumerate(asked.bodies):

@@ -189,8 +189,10 @@ class Core:
         self._supplied: dict[int, int] = {}
         self._asked: dict[int | None, int] = {}
         self._standing_at = now_ns + timing.standing_ns
+        self.passed_views = 0
+        """Since this life began, over all epochs."""
         self.nullified_views = 0
-        """Since this life began."""
+        """Of these, those that failed."""
         self.broken = False
         """Whether two certificates contradict each other: more than f voters are faulty, and nothing is certain."""
         self._checked_before = 0
@@ -239,7 +241,7 @@ class Core:
 
     @property
     def checked(self) -> int:
-        """Signatures verified in this life."""
+        """Signatures of voters verified in this life; what requests are signed with, the application verifies."""
         return self._checked_before + self._checker.checked
 
     @property
@@ -461,6 +463,7 @@ class Core:
         if certificate.kind is Kind.NOTARIZE:
             self._finalise_vote(view, certificate.digest)
         if certificate.view >= self._view:
+            self.passed_views += certificate.view + 1 - self._view
             self._view = certificate.view + 1
         self._settle()
         return True

@@ -12,18 +12,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from cluster import runtime
-from consensus.ballots import Outcome
+from consensus import ballots
+from consensus.ballots import Choice, Moved, Outcome
 from consensus.committee import replica_name
+from consensus.errors import StaleEpoch, TooLarge, UnknownKind
 from consensus.replica import Seat
 from consensus.settings import ConsensusSettings
 from consensus.simplex import proofs
 from consensus.simplex.crypto import Checker
-from consensus.simplex.types import Kind, Vote, encode, vote_bytes
+from consensus.simplex.types import Kind, Vote, encode, packed, vote_bytes
 from hive.messages.alert import AlertKind, Priority
 from hive.messages.health import AgentState
 from swarm import SwarmError, boot
@@ -106,6 +109,39 @@ def said(client):
     return {(alert.kind, alert.subject): alert for alert in client.health().alerts}
 
 
+def test_replicas_refuse_for_themselves_what_a_client_should_have_refused(committee, home):
+    """Asked past the client, each with its reason; then the committee decides as before."""
+    voter = runtime.find_actor(replica_name(0), "riskswarm")
+    good = committee.motion("raise_limit", b"var 0.03", deadline_s=DEADLINE_S)
+    other = committee.motion("raise_limit", b"var 0.04", deadline_s=DEADLINE_S)
+    kind, payload, expires, *rest = ballots.motion_fields(good)
+
+    def word_on(*fields):
+        _, (word,) = runtime.wait_for(voter.ballots.remote([packed([*fields, *rest])]), DEADLINE_S)
+        return word
+
+    assert isinstance(word_on("abolish_limits", payload, expires), UnknownKind)
+    assert isinstance(word_on(kind, bytes(ballots.MOST_PAYLOAD_BYTES + 1), expires), TooLarge)
+    late = word_on(kind, payload, 1)
+    assert (late.choice, late.reason) == (Choice.REJECT, "its deadline has passed")
+
+    signers = [Seat(home / "consensus" / replica_name(number)).signer(may_make=False) for number in range(3)]
+    given = [ballots.ballot(signer, committee.first, good, Choice.APPROVE) for signer in signers]
+    strange = replace(given[2], voter=9)
+    for_another = ballots.ballot(signers[2], committee.first, other, Choice.APPROVE)
+
+    def refused(epoch, *found):
+        body = ballots.encode(Moved(epoch, good, found))
+        ((answer,),) = runtime.wait_for([voter.decide.remote([body], 5.0, True)], DEADLINE_S)
+        return answer.refusal
+
+    assert "is no member" in str(refused(0, *given[:2], strange))
+    assert "not signed by it for this motion" in str(refused(0, *given[:2], for_another))
+    noted = [one["words"] for one in committee.status()[0]["noted"] if one["what"] == "refused"]
+    assert len(noted) >= 4 and any("abolish_limits" in words for words in noted)
+    assert committee.finalize(good, 0, given).outcome is Outcome.APPROVED
+
+
 @pytest.mark.parametrize("trouble", ["missing", "others may read"])
 def test_a_key_that_is_missing_or_open_to_others_keeps_its_voter_out_until_it_is_mended(
     committee, client, seat, trouble
@@ -183,6 +219,8 @@ def test_who_votes_twice_is_proved_quarantined_and_an_alert_and_the_others_go_on
     """The last: quarantine is for ever in this committee."""
     assert eventually(lambda: is_healthy(client))
     assert committee.evidence() == []
+    early = committee.motion("raise_limit", b"var 0.05", deadline_s=DEADLINE_S)
+    epoch, given = committee.vote(early)
     signer = seat.signer(may_make=False)
     view = max(found["view"] for found in committee.status()) + 5
 
@@ -210,6 +248,8 @@ def test_who_votes_twice_is_proved_quarantined_and_an_alert_and_the_others_go_on
 
     decision = committee.propose("raise_limit", b"var 0.03")
     assert (decision.outcome, decision.epoch, decision.committee.quarantined) == (Outcome.APPROVED, 1, {CULPRIT})
+    with pytest.raises(StaleEpoch):
+        committee.finalize(early, epoch, given)
     assert Outcome.QUARANTINED in [found.outcome for found in committee.log()]
 
     pids = [agent(client, name).pid for name in ("hub", replica_name(0))]
@@ -226,4 +266,4 @@ def test_who_votes_twice_is_proved_quarantined_and_an_alert_and_the_others_go_on
     assert {alert.proof for alert in client.alerts().open} - {""} == {alert.proof}
     first = runtime.find_actor(replica_name(0), "riskswarm")
     assert runtime.wait_for(first.evidence.remote(), DEADLINE_S) == [proofs.encode(proof)]
-    assert moved_on(committee)
+    assert all(moved_on(committee) for _ in range(10))

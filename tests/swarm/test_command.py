@@ -18,6 +18,9 @@ import psutil
 import pytest
 
 from cluster import head, session
+from consensus import decisions
+from consensus.replica import Seat
+from consensus.simplex.types import Committee
 from tests.conftest import eventually
 
 SWARM = [sys.executable, "-m", "swarm.cli.main"]
@@ -351,6 +354,50 @@ def test_swarm_on_a_joined_ray_ends_its_own_actors_and_leaves_all_else_alone(hom
     assert swarm(home, "health").returncode == 0
 
 
+def founded(home: Path) -> list[Seat]:
+    """Four voters' folders as a swarm leaves them that was up once."""
+    seats = [Seat(home / "consensus" / f"consensus-{number + 1}") for number in range(4)]
+    for seat in seats:
+        seat.folder.parent.mkdir(exist_ok=True)
+    signers = [seat.signer(may_make=True) for seat in seats]
+    committee = Committee.founded(tuple(signer.public for signer in signers), bytes(16))
+    text = decisions.committee_text(committee, bytes(16))
+    for seat, signer in zip(seats, signers, strict=True):
+        seat.found(text, signer)
+    (home / "consensus" / "committee.json").write_text(text)
+    return seats
+
+
+def test_a_swarm_comes_up_without_one_voter_of_four_and_says_so_and_not_without_two(home: Path, tmp_path: Path) -> None:
+    record = session.read(home)
+    assert record is not None
+    seats = founded(tmp_path)
+    options = ["--set", "namespace=committee", "--set", "consensus.voters=4"]
+    seats[3].key.chmod(0o644)
+    done = swarm(tmp_path, *options, "up", "--address", record.address)
+    assert done.returncode == 0, done.stderr
+    found = answer(tmp_path, *options, "health")
+    (lost,) = (agent for agent in found["agents"] if agent["state"] != "HEALTHY")
+    assert (found["state"], lost["agent_id"], lost["state"]) == ("degraded", "consensus-4", "DEAD")
+    assert "others may read the key" in lost["reason"] and "chmod 600" in lost["reason"]
+    assert [(alert["kind"], alert["subject"]) for alert in found["alerts"]] == [("agent_failure", "consensus-4")]
+    decided = answer(tmp_path, *options, "consensus", "propose", "raise_limit", "var 0.03")
+    assert decided["outcome"] == "approved"
+    said = answer(tmp_path, *options, "consensus", "status")["replicas"]
+    assert [one["state"] for one in said] == ["HEALTHY"] * 3 + ["DEAD"]
+    figures = said[decided["ballots"][0]["voter"]]
+    assert figures["decisions"] == 1 and figures["ballots_verified"] >= 3 and sum(figures["latency_histogram_us"]) == 1
+    assert figures["passed_views"] > figures["nullified_views"] >= 0 and figures["signatures_verified"] > 0
+    assert answer(tmp_path, *options, "consensus", "log", "--evidence")["evidence"] == []
+    assert swarm(tmp_path, *options, "down").returncode == 0
+
+    seats[2].key.rename(seats[2].key.with_suffix(".away"))
+    done = swarm(tmp_path, *options, "up", "--address", record.address)
+    words = " ".join(done.stderr.split())
+    assert done.returncode == 7 and "consensus-3 is DEAD" in words and "is missing" in words
+    assert "consensus-4 is DEAD" in words and not session.session_path(tmp_path).exists()
+
+
 def test_name_that_somebody_holds_is_a_conflict_and_stays_his(home: Path, tmp_path: Path) -> None:
     record = session.read(home)
     assert record is not None
@@ -522,12 +569,19 @@ def test_agent_that_keeps_dying_is_parked_and_health_degrades(home: Path) -> Non
     assert done.returncode == 1 and "parked: more than 1 restarts" in " ".join(done.stdout.split())
     found = answer(home, "risk")
     assert found["completeness"] == 0.8 and "parked" in found["answers"]["stress"]["reason"]
+    (alert,) = answer(home, "alerts")["open"]
+    assert (alert["kind"], alert["priority"], alert["subject"]) == ("agent_failure", "high", "stress")
+    followed = swarm(home, "alerts", "--follow", "--seconds", "0", "--json")
+    keys = [json.loads(line)["alert"]["dedup_key"] for line in followed.stdout.splitlines()]
+    assert keys == ["agent_failure:stress:dead", "agent_failure:stress:parked"]
+    assert "parked: more than 1 restarts" in " ".join(swarm(home, "alerts").stdout.split())
 
     hub = next(agent for agent in answer(home, "health")["agents"] if agent["agent_id"] == "hub")
     os.kill(hub["pid"], signal.SIGKILL)
     assert eventually(lambda: answer(home, "health").get("hub_restarted") is True)
     assert eventually(lambda: answer(home, "health")["state"] == "degraded")
     assert "it was parked before the hub restarted" in stress()["reason"]
+    assert [alert["subject"] for alert in answer(home, "alerts")["open"]] == ["stress"]
     assert answer(home, "risk")["completeness"] == 0.8
 
 
