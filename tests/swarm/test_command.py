@@ -20,7 +20,8 @@ import pytest
 from cluster import head, session
 from consensus import decisions
 from consensus.replica import Seat
-from consensus.simplex.types import Committee
+from consensus.simplex.crypto import Signer
+from consensus.simplex.types import Committee, Kind, Vote, encode, vote_bytes
 from tests.conftest import eventually
 
 SWARM = [sys.executable, "-m", "swarm.cli.main"]
@@ -354,7 +355,15 @@ def test_swarm_on_a_joined_ray_ends_its_own_actors_and_leaves_all_else_alone(hom
     assert swarm(home, "health").returncode == 0
 
 
-def founded(home: Path) -> list[Seat]:
+TOLD = """
+import ray, sys
+ray.init(address=sys.argv[1], namespace="committee", log_to_driver=False, logging_level="ERROR")
+words = [bytes.fromhex(word) for word in sys.argv[3:]]
+ray.get(ray.get_actor("consensus-1").deliver.remote(int(sys.argv[2]), words), timeout=30)
+"""
+
+
+def founded(home: Path) -> tuple[Committee, list[Seat], list[Signer]]:
     """Four voters' folders as a swarm leaves them that was up once."""
     seats = [Seat(home / "consensus" / f"consensus-{number + 1}") for number in range(4)]
     for seat in seats:
@@ -365,13 +374,14 @@ def founded(home: Path) -> list[Seat]:
     for seat, signer in zip(seats, signers, strict=True):
         seat.found(text, signer)
     (home / "consensus" / "committee.json").write_text(text)
-    return seats
+    return committee, seats, signers
 
 
 def test_a_swarm_comes_up_without_one_voter_of_four_and_says_so_and_not_without_two(home: Path, tmp_path: Path) -> None:
+    """And whoever has that voter's key, which others could read, is proved guilty and quarantined by the three."""
     record = session.read(home)
     assert record is not None
-    seats = founded(tmp_path)
+    committee, seats, signers = founded(tmp_path)
     options = ["--set", "namespace=committee", "--set", "consensus.voters=4"]
     seats[3].key.chmod(0o644)
     done = swarm(tmp_path, *options, "up", "--address", record.address)
@@ -383,19 +393,46 @@ def test_a_swarm_comes_up_without_one_voter_of_four_and_says_so_and_not_without_
     assert [(alert["kind"], alert["subject"]) for alert in found["alerts"]] == [("agent_failure", "consensus-4")]
     decided = answer(tmp_path, *options, "consensus", "propose", "raise_limit", "var 0.03")
     assert decided["outcome"] == "approved"
-    said = answer(tmp_path, *options, "consensus", "status")["replicas"]
-    assert [one["state"] for one in said] == ["HEALTHY"] * 3 + ["DEAD"]
-    figures = said[decided["ballots"][0]["voter"]]
+    replicas = answer(tmp_path, *options, "consensus", "status")["replicas"]
+    assert [one["state"] for one in replicas] == ["HEALTHY"] * 3 + ["DEAD"]
+    figures = replicas[decided["ballots"][0]["voter"]]
     assert figures["decisions"] == 1 and figures["ballots_verified"] >= 3 and sum(figures["latency_histogram_us"]) == 1
     assert figures["passed_views"] > figures["nullified_views"] >= 0 and figures["signatures_verified"] > 0
-    assert answer(tmp_path, *options, "consensus", "log", "--evidence")["evidence"] == []
+
+    def evidence() -> list[dict]:
+        return answer(tmp_path, *options, "consensus", "log", "--evidence")["evidence"]
+
+    assert evidence() == []
+    words = []
+    for digest in (b"\x01" * 32, b"\x02" * 32):  # others have read the key, and vote with it
+        signature = signers[3].sign(vote_bytes(committee.chain, Kind.NOTARIZE, 0, figures["view"] + 5, digest))
+        words.append(encode(Vote(Kind.NOTARIZE, 0, figures["view"] + 5, digest, 3, signature)).hex())
+    subprocess.run(
+        [sys.executable, "-c", TOLD, record.address, "3", *words],
+        env={**os.environ, "RAY_AUTH_MODE": "token"},
+        timeout=TIMEOUT_S,
+        check=True,
+    )
+    assert eventually(lambda: len(evidence()) == 1)
+    (proof,) = evidence()
+    assert (proof["culprit"], proof["epoch"], proof["what"]) == (3, 0, "ConflictingVotes")
+
+    def alerts() -> dict[str, dict]:
+        found = answer(tmp_path, *options, "health")["alerts"]
+        return {alert["kind"]: alert for alert in found if alert["subject"] == "consensus-4"}
+
+    assert eventually(lambda: {"byzantine_fault", "voter_quarantined"} <= alerts().keys())
+    assert alerts()["byzantine_fault"]["proof"] == proof["sha256"]
+    shown = " ".join(swarm(tmp_path, *options, "alerts").stdout.split())
+    assert "consensus-4, is proved faulty: ConflictingVotes" in shown and proof["sha256"][:12] in shown
+    assert answer(tmp_path, *options, "consensus", "propose", "raise_limit", "var 0.04")["epoch"] == 1
     assert swarm(tmp_path, *options, "down").returncode == 0
 
     seats[2].key.rename(seats[2].key.with_suffix(".away"))
     done = swarm(tmp_path, *options, "up", "--address", record.address)
-    words = " ".join(done.stderr.split())
-    assert done.returncode == 7 and "consensus-3 is DEAD" in words and "is missing" in words
-    assert "consensus-4 is DEAD" in words and not session.session_path(tmp_path).exists()
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 7 and "consensus-3 is DEAD" in said and "is missing" in said
+    assert "consensus-4 is DEAD" in said and not session.session_path(tmp_path).exists()
 
 
 def test_name_that_somebody_holds_is_a_conflict_and_stays_his(home: Path, tmp_path: Path) -> None:
