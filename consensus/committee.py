@@ -50,6 +50,8 @@ class CommitteeClient:
         self.first, self._namespace, self._deadline_s, self._proposer = first, namespace, deadline_s, proposer
         self._handles: dict[int, Any] = {}
         self._certified: dict[bytes, decisions.Certified] = {}
+        self._known: Sequence[Committee] = (first,)
+        """Of every epoch that was proved to this client, by epoch."""
         self._wary = False
         """Whether somebody's ballot was none: from then on each is verified here before it is shown."""
 
@@ -150,7 +152,8 @@ class CommitteeClient:
         """Proofs of misconduct that replicas hold, each once, and checked: what proves nothing is left out."""
         checkers = {committee.epoch: Checker(committee) for committee in self._committees()}
         found: list[Proof] = []
-        for data in sorted({data for held in self._all("evidence").values() for data in held}):
+        held = [data for said in self._all("evidence").values() if isinstance(said, list) for data in said]
+        for data in sorted({data for data in held if isinstance(data, bytes)}):
             try:
                 proof = proofs.decode(data)
             except Malformed:
@@ -166,13 +169,15 @@ class CommitteeClient:
 
     def _committees(self) -> Sequence[Committee]:
         """Of every epoch until now, as replicas can prove: what proves a decision proves the epochs before it."""
-        heights = sorted((said.get("height", 0) for said in self.status()), reverse=True)
-        known: Sequence[Committee] = (self.first,)
-        recent = max(0, heights[self.first.faults] - RECENT)  # so high is at least one that is honest
-        for entries in self._all("log", recent, LOG_PAGE).values():
+        claimed = [said.get("height", 0) for said in self.status()]
+        heights = sorted((height for height in claimed if isinstance(height, int)), reverse=True)
+        honest = max([0, *heights[self.first.faults : self.first.faults + 1]])  # at least one that is honest is so high
+        known: Sequence[Committee] = self._known
+        for entries in self._all("log", max(0, honest - RECENT), LOG_PAGE).values():
             for evidence in {evidence for _, _, evidence in entries}:
                 with suppress(BadCertificate):
                     known = max(known, decisions.certified(self.first, evidence).known, key=len)
+        self._known = known
         return known
 
     def _carried(self, motions: list[Motion]) -> list[Decision]:
@@ -228,9 +233,12 @@ class CommitteeClient:
     ) -> list[tuple[Ballot, ...]]:
         """Each motion's ballots, of replicas that gave one."""
         given = [_ballots_of(column) for column in zip(*columns, strict=True)]
-        committee = next((known for known in self._committees() if known.epoch == epoch), None) if self._wary else None
-        if committee is None:
+        if not self._wary:
             return given
+        known = self._known if epoch < len(self._known) else self._committees()
+        if epoch >= len(known):
+            return given
+        committee = known[epoch]
         return [_genuine(motion, own, committee) for motion, own in zip(motions, given, strict=True)]
 
     def _finalised(self, bodies: list[bytes], identities: list[bytes], expires_utc_ns: int) -> list[Decision]:

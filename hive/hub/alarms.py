@@ -49,9 +49,9 @@ class Alarms:
         for alert in (*self._own(instances, now_utc_ns), *_said(instances)):
             known = self._open.get(alert.dedup_key)
             found.setdefault(alert.dedup_key, alert if known is None else replace(alert, ts_ns=known.ts_ns))
-        for key in found.keys() - self._open.keys():
-            if self._repeats.new(found[key]):
-                self._remember(found[key])
+        for key, alert in found.items():
+            if key not in self._open and self._repeats.new(alert):
+                self._remember(alert)
         self._open = found
 
     @property
