@@ -232,14 +232,11 @@ class CommitteeClient:
         self, motions: list[Motion], epoch: int, columns: Sequence[list[Ballot | SwarmError]]
     ) -> list[tuple[Ballot, ...]]:
         """Each motion's ballots, of replicas that gave one."""
-        given = [_ballots_of(column) for column in zip(*columns, strict=True)]
-        if not self._wary:
-            return given
-        known = self._known if epoch < len(self._known) else self._committees()
-        if epoch >= len(known):
-            return given
-        committee = known[epoch]
-        return [_genuine(motion, own, committee) for motion, own in zip(motions, given, strict=True)]
+        said: list[Sequence[Ballot | SwarmError]] = list(zip(*columns, strict=True))
+        known = self._known if not self._wary or epoch < len(self._known) else self._committees()
+        if self._wary and epoch < len(known):
+            said = [_genuine(motion, own, known[epoch]) for motion, own in zip(motions, said, strict=True)]
+        return [_ballots_of(own) for own in said]
 
     def _finalised(self, bodies: list[bytes], identities: list[bytes], expires_utc_ns: int) -> list[Decision]:
         found: dict[int, Decision] = {}
@@ -332,8 +329,9 @@ def _ballots_of(column: Sequence[Ballot | SwarmError]) -> tuple[Ballot, ...]:
     return tuple(given[voter] for voter in sorted(given))
 
 
-def _genuine(motion: Motion, given: Sequence[Ballot], committee: Committee) -> tuple[Ballot, ...]:
-    return tuple(one for one in given if ballots.genuine(one, committee, motion.id))
+def _genuine(motion: Motion, said: Sequence[Ballot | SwarmError], committee: Committee) -> list[Ballot | SwarmError]:
+    """Without ballots that their voters have not signed for this motion."""
+    return [one for one in said if not isinstance(one, Ballot) or ballots.genuine(one, committee, motion.id)]
 
 
 def _settled(motion: Motion, given: Sequence[Ballot], faults: int) -> bool:

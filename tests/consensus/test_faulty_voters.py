@@ -20,9 +20,9 @@ from rich.console import Console
 from cluster import runtime
 from consensus import ballots
 from consensus.ballots import Choice, Moved, Outcome
-from consensus.committee import replica_name
+from consensus.committee import CommitteeClient, replica_name
 from consensus.errors import StaleEpoch, TooLarge, UnknownKind
-from consensus.replica import Seat
+from consensus.replica import Answer, Seat
 from consensus.settings import ConsensusSettings
 from consensus.simplex import proofs
 from consensus.simplex.crypto import Checker
@@ -216,7 +216,7 @@ def test_two_voters_that_are_lost_lose_the_quorum_and_that_is_critical(committee
 
 
 def test_who_votes_twice_is_proved_quarantined_and_an_alert_and_the_others_go_on(committee, client, seat):
-    """The last: quarantine is for ever in this committee."""
+    """The last but one: quarantine is for ever in this committee."""
     assert eventually(lambda: is_healthy(client))
     assert committee.evidence() == []
     early = committee.motion("raise_limit", b"var 0.05", deadline_s=DEADLINE_S)
@@ -267,3 +267,35 @@ def test_who_votes_twice_is_proved_quarantined_and_an_alert_and_the_others_go_on
     first = runtime.find_actor(replica_name(0), "riskswarm")
     assert runtime.wait_for(first.evidence.remote(), DEADLINE_S) == [proofs.encode(proof)]
     assert all(moved_on(committee) for _ in range(10))
+
+
+def test_a_voter_that_lies_to_clients_keeps_nothing_from_being_decided(committee, client):
+    """It gives the first voter's ballot in its stead, says it is far ahead, and accuses with what proves nothing."""
+    honest = committee.evidence()
+    framed = Vote(Kind.NOTARIZE, 0, 7, b"\x01" * 32, 0, bytes(64))
+    false = proofs.encode(proofs.ConflictingVotes(framed, replace(framed, digest=b"\x02" * 32)))
+    epoch = committee.status()[0]["epoch"]
+
+    class Liar:
+        def ballots(self, motions):
+            return epoch, [ballots.Ballot(0, Choice.APPROVE, "", bytes(64)) for _ in motions]
+
+        def decide(self, bodies, _patience_s, _pass_on):
+            return [Answer(evidence=b"no certificate") for _ in bodies]
+
+        def status(self):
+            return {"name": NAME, "state": "HEALTHY", "epoch": 99, "height": 2**40}
+
+        def log(self, _above, _most):
+            return [(bytes(32), 2**40, b"no certificate")]
+
+        def evidence(self):
+            return [false, b"garbage", 7]
+
+    boot.take_down((NAME,), "riskswarm")
+    liar = runtime.spawn(Liar, name=NAME, namespace="riskswarm", concurrency_groups={})
+    assert runtime.wait_for(liar.evidence.remote(), DEADLINE_S)[0] == false
+    lied_to = CommitteeClient(committee.first, "riskswarm", deadline_s=DEADLINE_S)
+    assert all(moved_on(lied_to) for _ in range(10))
+    assert lied_to.evidence() == honest
+    assert len(lied_to.log()) > 10
