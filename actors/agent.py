@@ -25,6 +25,7 @@ from actors.settings import ShellSettings
 from cluster import runtime
 from cluster.errors import DeadlineExceeded, SwarmError, SwarmUnavailable
 from cluster.lanes.peer import started
+from hive.messages.alert import Alert
 from hive.messages.calculation import PARTICIPANTS, CalculationType, Role
 from hive.messages.fast import boot_id
 from hive.messages.health import AgentReport, AgentState, Descriptor
@@ -96,6 +97,10 @@ class Agent:
         """Snapshot the resident state was built on, empty where there is none."""
         return ""
 
+    def alerts(self) -> tuple[Alert, ...]:
+        """What this agent knows of the swarm that somebody must look at, for as long as the cause is there."""
+        return ()
+
     @runtime.answered_in("health")
     def ping(self) -> AgentReport:
         """The agent's own report; answered by a thread that no calculation can hold up."""
@@ -114,6 +119,7 @@ class Agent:
                 compute_p50_ms=_percentile(timings, 0.50),
                 compute_p99_ms=_percentile(timings, 0.99),
                 resident_mib=self._process.memory_info().rss / 2**20,
+                alerts=self.alerts(),
                 **self.seated(),
             )
 

@@ -8,8 +8,10 @@ not imported here, so that the guard is up in a moment.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -27,10 +29,12 @@ from cluster.errors import BootFailed, SessionConflict
 from cluster.session import Process
 
 LOOPBACK = "127.0.0.1"
+EVERYWHERE = ""  # where Ray listens, whatever address it is given
 POLL_S = 0.05
 RAY_PACKAGE = "/ray/"  # stands in the command line of every server that Ray starts
 WORKER_TITLE = "ray::"  # what workers and agents of Ray name themselves
 RESERVED_PORTS = {*range(10001, 20000), 52365}  # Ray's client server, workers and dashboard agent
+LOWEST_PORT = 9000  # of those that may be chosen for a Ray: above what services commonly listen on
 STOP_GRACE_S = 2.0  # how long Ray may take to end by itself before it is killed; agents have nothing to save
 KILL_GRACE_S = 10.0  # how long the kernel may take to remove what was killed
 
@@ -62,12 +66,12 @@ def start(
     Raises
     ------
     SessionConflict
-        The port is taken; nothing was started.
+        The port is taken, before or by somebody who was quicker; nothing is left running.
     BootFailed
         Ray ended or did not listen before the deadline; nothing is left running.
     """
-    for number, setting in ((port, "ray.port"), (dashboard_port, "ray.dashboard_port")):
-        _refuse_port(number, setting)
+    _refuse_port(port, "ray.port", EVERYWHERE)
+    _refuse_port(dashboard_port, "ray.dashboard_port", LOOPBACK)
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
         *("--port", str(port)),
@@ -77,10 +81,14 @@ def start(
     ]
     launcher = _launch(command, log)
     try:
-        if not until(lambda: _listening(port) or not launcher.alive(), deadline_s):
+        if not until(lambda: _listens(launcher, port) or not launcher.alive(), deadline_s):
             raise BootFailed(f"Ray did not listen on port {port} within {deadline_s:g} s", f"Look into {log}")
         if not launcher.alive():
             raise BootFailed("Ray ended while starting", f"Its own words are in {log}")
+    except BootFailed:
+        stop(launcher, session_directory_of(launcher))
+        _refuse_port(port, "ray.port", EVERYWHERE)  # somebody may have been quicker
+        raise
     except BaseException:
         stop(launcher, session_directory_of(launcher))
         raise
@@ -110,6 +118,15 @@ def stop(launcher: Process, directory: str) -> None:
         processes.append(root)
     end(processes, grace_s=0.0)
     remove_session_directory(directory)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that are free now and that neither the kernel nor a Ray of this machine hands out to somebody else soon."""
+    kernel = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    candidates = sorted(set(range(LOWEST_PORT, kernel)) - RESERVED_PORTS)
+    random.shuffle(candidates)  # so that two who look at once do not find the same
+    free = (port for port in candidates if not _taken(port, EVERYWHERE))
+    return list(itertools.islice(free, count))
 
 
 def until(done: Callable[[], bool], deadline_s: float) -> bool:
@@ -173,30 +190,41 @@ def _recorded(launcher: Process, home: Path) -> bool:
     return record is not None and record.launcher is not None and record.launcher.pid == launcher.pid
 
 
-def _refuse_port(port: int, setting: str) -> None:
+def _refuse_port(port: int, setting: str, host: str) -> None:
     if port in RESERVED_PORTS:
         raise SessionConflict(
             f"port {port} is one that Ray keeps for itself (10001 to 19999 and 52365)",
             f"Pick another by --set {setting}=PORT",
         )
+    taken = _taken(port, host)
+    if taken is not None:
+        raise SessionConflict(
+            f"port {port} is taken ({taken.strerror})",
+            f"Free it, join the Ray behind it with --address {LOOPBACK}:{port}, or pick another by "
+            f"--set {setting}=PORT",
+        ) from taken
+
+
+def _taken(port: int, host: str) -> OSError | None:
+    """Why nobody else can listen there; None where one can."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind((host, port))
         except OSError as error:
-            raise SessionConflict(
-                f"port {port} is taken ({error.strerror})",
-                f"Free it, join the Ray behind it with --address {LOOPBACK}:{port}, or pick another by "
-                f"--set {setting}=PORT",
-            ) from error
+            return error
+    return None
 
 
-def _listening(port: int, host: str = LOOPBACK) -> bool:
-    try:
-        with socket.create_connection((host, port), timeout=2.0):
-            return True
-    except OSError:
-        return False
+def _listens(launcher: Process, port: int) -> bool:
+    """Whether the Ray of this launcher listens there: another one may have taken the port while this one started."""
+    with contextlib.suppress(psutil.Error):
+        for process in psutil.Process(launcher.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                sockets = process.net_connections("tcp")
+                if any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in sockets):
+                    return True
+    return False
 
 
 def session_directory_of(launcher: Process) -> str:

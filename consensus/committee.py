@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from cluster import runtime
@@ -16,8 +17,9 @@ from cluster.errors import InvalidInput, Overloaded, SwarmError, SwarmUnavailabl
 from consensus import ballots, decisions
 from consensus.ballots import Ballot, Direction, Estimate, Estimated, Motion, Moved
 from consensus.decisions import Decision
-from consensus.errors import BadCertificate, NoQuorum, Refused, StaleEpoch, Undecided
+from consensus.errors import BadBallot, BadCertificate, NoQuorum, Refused, StaleEpoch, Undecided
 from consensus.simplex import proofs
+from consensus.simplex.crypto import Checker
 from consensus.simplex.proofs import Proof
 from consensus.simplex.types import Committee, Malformed, packed
 
@@ -26,6 +28,7 @@ HEDGE_S = 0.02  # how long fewer replicas may take than there are before the oth
 RETRY_S = 0.05
 LOG_PAGE = 256
 MOST_CERTIFIED = 64
+RECENT = 8  # blocks looked into for the committees of all epochs
 
 
 def replica_name(number: int) -> str:
@@ -52,6 +55,10 @@ class CommitteeClient:
         """Replicas, those that answered last first."""
         self._leader = 0
         """Who led when ballots were given: the first to be asked for a decision."""
+        self._known: Sequence[Committee] = (first,)
+        """Of every epoch that was proved to this client, by epoch."""
+        self._wary = False
+        """Whether somebody's ballot was none: from then on each is verified here before it is shown."""
 
     def propose(
         self, kind: str, payload: bytes = b"", *, evidence: Sequence[str] = (), deadline_s: float | None = None
@@ -147,14 +154,36 @@ class CommitteeClient:
         return best
 
     def evidence(self) -> list[Proof]:
-        """Proofs of misconduct that replicas hold, each once, as they say."""
-        found = {data for held in self._all("evidence").values() for data in held}
-        return [proofs.decode(data) for data in sorted(found)]
+        """Proofs of misconduct that replicas hold, each once, and checked: what proves nothing is left out."""
+        checkers = {committee.epoch: Checker(committee) for committee in self._committees()}
+        found: list[Proof] = []
+        held = [data for said in self._all("evidence").values() if isinstance(said, list) for data in said]
+        for data in sorted({data for data in held if isinstance(data, bytes)}):
+            try:
+                proof = proofs.decode(data)
+            except Malformed:
+                continue
+            if proof.epoch in checkers and proof.holds(checkers[proof.epoch]):
+                found.append(proof)
+        return found
 
     def status(self) -> list[dict[str, Any]]:
         """What each replica says of itself; those that do not answer say nothing but their name."""
         said = self._all("status")
         return [said.get(number, {"name": replica_name(number)}) for number in range(len(self.first.keys))]
+
+    def _committees(self) -> Sequence[Committee]:
+        """Of every epoch until now, as replicas can prove: what proves a decision proves the epochs before it."""
+        claimed = [said.get("height", 0) for said in self.status()]
+        heights = sorted((height for height in claimed if isinstance(height, int)), reverse=True)
+        honest = max([0, *heights[self.first.faults : self.first.faults + 1]])  # at least one that is honest is so high
+        known: Sequence[Committee] = self._known
+        for entries in self._all("log", max(0, honest - RECENT), LOG_PAGE).values():
+            for evidence in {evidence for _, _, evidence in entries}:
+                with suppress(BadCertificate):
+                    known = max(known, decisions.certified(self.first, evidence).known, key=len)
+        self._known = known
+        return known
 
     def _carried(self, motions: list[Motion]) -> list[Decision]:
         expires_ns = min(motion.expires_utc_ns for motion in motions)
@@ -166,6 +195,10 @@ class CommitteeClient:
             except StaleEpoch:  # the committee changed in between; the same motions, with its new members' ballots
                 if time.time_ns() >= expires_ns:
                     raise
+            except BadBallot:  # one that lies must not keep the others from being heard
+                if self._wary or time.time_ns() >= expires_ns:
+                    raise
+                self._wary = True
 
     def _votes(self, motions: list[Motion]) -> tuple[int, list[tuple[Ballot, ...]]]:
         """Ballots of as many as the motions need; of more, while those that came decide nothing."""
@@ -183,7 +216,7 @@ class CommitteeClient:
             columns = by_epoch.setdefault(epoch, [])
             columns.append(said)
             if len(columns) >= least:
-                given = [_ballots_of(column) for column in zip(*columns, strict=True)]
+                given = self._given(motions, epoch, columns)
                 if all(_settled(motion, own, faults) for motion, own in zip(motions, given, strict=True)):
                     return epoch, given
         epoch, columns = max(by_epoch.items(), key=lambda item: len(item[1]), default=(0, []))
@@ -192,7 +225,17 @@ class CommitteeClient:
                 f"{answered} of {len(self.first.keys)} replicas gave a ballot, and {least} are needed",
                 "Run `swarm health`",
             )
-        return epoch, [_ballots_of(column) for column in zip(*columns, strict=True)]
+        return epoch, self._given(motions, epoch, columns)
+
+    def _given(
+        self, motions: list[Motion], epoch: int, columns: Sequence[list[Ballot | SwarmError]]
+    ) -> list[tuple[Ballot, ...]]:
+        """Each motion's ballots, of replicas that gave one."""
+        said: list[Sequence[Ballot | SwarmError]] = list(zip(*columns, strict=True))
+        known = self._known if not self._wary or epoch < len(self._known) else self._committees()
+        if self._wary and epoch < len(known):
+            said = [_genuine(motion, own, known[epoch]) for motion, own in zip(motions, said, strict=True)]
+        return [_ballots_of(own) for own in said]
 
     def _finalised(self, bodies: list[bytes], identities: list[bytes], expires_utc_ns: int) -> list[Decision]:
         found: dict[int, Decision] = {}
@@ -304,6 +347,11 @@ def _ballots_of(column: Sequence[Ballot | SwarmError]) -> tuple[Ballot, ...]:
     if not given and refusals:
         raise refusals[0]
     return tuple(given[voter] for voter in sorted(given))
+
+
+def _genuine(motion: Motion, said: Sequence[Ballot | SwarmError], committee: Committee) -> list[Ballot | SwarmError]:
+    """Without ballots that their voters have not signed for this motion."""
+    return [one for one in said if not isinstance(one, Ballot) or ballots.genuine(one, committee, motion.id)]
 
 
 def _settled(motion: Motion, given: Sequence[Ballot], faults: int) -> bool:

@@ -25,9 +25,9 @@ from typing import Any, Final
 from cluster.errors import Overloaded, SwarmError
 from consensus import ballots, decisions
 from consensus.ballots import Ballot, Choice, Motion, Rules
-from consensus.errors import BadEvidence, Refused, StaleEpoch
+from consensus.errors import BadBallot, BadEvidence, Refused, StaleEpoch
 from consensus.settings import ConsensusSettings, timing_of
-from consensus.simplex import proofs
+from consensus.simplex import crypto, proofs
 from consensus.simplex.core import Core, Turn
 from consensus.simplex.crypto import KeyUnusable, Signer, load_key, make_key
 from consensus.simplex.proofs import Proof
@@ -196,7 +196,10 @@ class Counters:
     garbage: int = 0
     """Messages that were none."""
     requests: int = 0
+    ballots_verified: int = 0
+    """Signatures of ballots, estimates and accusations; those of the protocol are counted by the core."""
     decisions: int = 0
+    """Motions that were decided; of a block as many as it holds."""
     refusals: int = 0
     core_ns: int = 0
     sync_ns: int = 0
@@ -231,7 +234,8 @@ class Replica:
             raise KeyUnusable(f"the key {seat.key} is no voter's of {seat.committee}", "Restore the voter's own key")
         self.number = self.first.keys.index(self._signer.public)
         self._log, nonce = seat.open(self.first, self._signer)
-        self._rules = Rules(lambda: self._core.chain.committees)
+        self.counters = Counters()
+        self._rules = Rules(lambda: self._core.chain.committees, self._verified)
         try:
             self._core = Core(
                 self.first,
@@ -248,7 +252,6 @@ class Replica:
         self._cut = self._log.cut
         self._recalled = len(self._log.records)
         self._log.records = []  # the core has taken them up
-        self.counters = Counters()
         self.failure = ""
         """Why it votes no more; empty while it does."""
         self._histogram = [0] * HISTOGRAM_BUCKETS
@@ -308,6 +311,8 @@ class Replica:
         for data in motions:
             try:
                 motion = ballots.motion_of(unpacked(data))
+                if self._core.voter in committee.quarantined:
+                    raise BadBallot("this voter is quarantined, and its ballots count no more", "Ask the others")
                 choice, reason = self._judge(motion, time.time_ns())
                 given.append(ballots.ballot(self._signer, committee, motion, choice, reason))
             except (Refused, Malformed) as error:
@@ -361,6 +366,19 @@ class Replica:
         """Proofs of misconduct that this replica holds."""
         return [proofs.encode(proof) for proof in list(self._proofs.values())]
 
+    @property
+    def guilty(self) -> list[tuple[bytes, Proof]]:
+        """Voters of the present epoch that are proved faulty: public key, and proof."""
+        committees = self._core.chain.committees
+        found = [(ballots.culprit_key(proof, committees), proof) for proof in list(self._proofs.values())]
+        return [(key, proof) for key, proof in found if key in committees[-1].keys]
+
+    @property
+    def quarantined(self) -> list[bytes]:
+        """Public keys of the voters that are quarantined in the present epoch."""
+        committee = self._core.committee
+        return [committee.keys[voter] for voter in sorted(committee.quarantined)]
+
     def status(self) -> dict[str, Any]:
         """How it fares; numbers are of this life."""
         core, counters = self._core, self.counters
@@ -380,6 +398,7 @@ class Replica:
             "failure": self.failure,
             "pending": core.pending,
             "waiting": self._waiters,
+            "passed_views": core.passed_views,
             "nullified_views": core.nullified_views,
             "signatures_verified": core.checked,
             "syncs": self._log.syncs,
@@ -473,8 +492,9 @@ class Replica:
         counters.send_ns += time.monotonic_ns() - synced_ns
         for turn in turns:
             for decision in turn.decisions:
-                counters.decisions += 1
-                self._announce(self._enter(decision.block.height))
+                fresh = self._enter(decision.block.height)
+                counters.decisions += len(fresh)
+                self._announce(fresh)
             for proof in turn.proofs:
                 self._accuse(proof)
         if self._lost and not self._core.abstaining:
@@ -511,6 +531,10 @@ class Replica:
         return [peer] if 0 <= peer < len(self.first.keys) and peer != self.number else []
 
     # Requests.
+
+    def _verified(self, public: bytes, message: bytes, signature: bytes) -> bool:
+        self.counters.ballots_verified += 1
+        return crypto.verify(public, message, signature)
 
     def _submit(self, asked: _Ask, turns: list[Turn]) -> None:
         waiting: list[tuple[int, bytes]] = []
@@ -573,6 +597,7 @@ class Replica:
             if self._heights.setdefault(identity, height) == height:
                 fresh.append(identity)
                 if isinstance(asked, ballots.Quarantine):
+                    self._proofs.setdefault((asked.proof.epoch, asked.proof.culprit), asked.proof)
                     self._note("quarantined", f"voters {sorted(asked.quarantined)} by agreement at height {height}")
         return fresh
 

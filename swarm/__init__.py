@@ -23,6 +23,7 @@ from cluster.errors import (
     SwarmUnavailable,
     UnknownSnapshot,
 )
+from hive.messages.alert import Alert, AlertKind, Priority, SwarmAlerts
 from hive.messages.calculation import AgentAnswer, AnswerStatus, CalculationResult, CalculationType, Role
 from hive.messages.estimate import Estimate
 from hive.messages.gate import Warrant
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AgentAnswer",
+    "Alert",
+    "AlertKind",
     "AnswerStatus",
     "BootFailed",
     "CalculationIncomplete",
@@ -54,10 +57,12 @@ __all__ = [
     "Overloaded",
     "Portfolio",
     "Position",
+    "Priority",
     "Reason",
     "Role",
     "SessionConflict",
     "Side",
+    "SwarmAlerts",
     "SwarmClient",
     "SwarmError",
     "SwarmUnavailable",

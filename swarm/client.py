@@ -22,6 +22,7 @@ from consensus.decisions import Decision, read_committee
 from hive.desk import COMMON, FastDesk, FastResult
 from hive.figures import SHOWN
 from hive.market.snapshot import SnapshotHeader
+from hive.messages.alert import SwarmAlerts
 from hive.messages.calculation import (
     DEFAULT_CONFIDENCES,
     CalculationRequest,
@@ -272,6 +273,11 @@ class SwarmClient:
         """How each agent has served since the hub started."""
         served: tuple[RolePerformance, ...] = self._wait(self._find_hub().performance.remote(), timeout_s)
         return served
+
+    def alerts(self, timeout_s: float = 5.0) -> SwarmAlerts:
+        """What must be known of the swarm itself: alerts that are open, and those of late."""
+        found: SwarmAlerts = self._wait(self._find_hub().alerts.remote(), timeout_s)
+        return found
 
     def late_answers(self, timeout_s: float = 5.0) -> tuple[LateAnswer, ...]:
         """Answers that came after their deadline."""

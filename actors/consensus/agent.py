@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from actors.agent import Agent, Identity
+from actors.consensus.guilt import guilt
 from actors.settings import ShellSettings
 from actors.trading.gate.mandate import judge
 from cluster import pinning, runtime
@@ -24,6 +26,7 @@ from consensus.lanes import Lanes
 from consensus.replica import Answer, Replica, Seat
 from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import Signer
+from hive.messages.alert import Alert
 from hive.messages.calculation import Role
 from hive.messages.health import AgentReport, AgentState
 
@@ -57,6 +60,8 @@ class ReplicaAgent(Agent):
         self._replica: Replica | None = None
         self._lanes: Lanes | None = None
         self._peers: list[Callable[..., bool]] = []
+        self._alerts: dict[str, Alert] = {}
+        """Open ones as they were first seen, by what they say."""
         super().__init__(identity, shell)
 
     def initialise(self) -> None:
@@ -87,6 +92,14 @@ class ReplicaAgent(Agent):
             trouble = self._replica.trouble
             self.become(AgentState.DEGRADED if trouble else AgentState.HEALTHY, trouble)
         return super().ping()
+
+    def alerts(self) -> tuple[Alert, ...]:
+        """Who of the committee was proved faulty, and who was quarantined."""
+        if self._replica is None:
+            return ()
+        found = guilt(self._replica, self.identity.agent_id, time.time_ns())
+        self._alerts = {alert.dedup_key: self._alerts.get(alert.dedup_key, alert) for alert in found}
+        return tuple(self._alerts.values())
 
     @runtime.answered_in("control")
     def founding(self) -> tuple[bytes, str]:

@@ -193,8 +193,10 @@ class Core:
         self._supplied: dict[int, int] = {}
         self._asked: dict[int | None, int] = {}
         self._standing_at = now_ns + timing.standing_ns
+        self.passed_views = 0
+        """Since this life began, over all epochs."""
         self.nullified_views = 0
-        """Since this life began."""
+        """Of these, those that failed."""
         self.broken = False
         """Whether two certificates contradict each other: more than f voters are faulty, and nothing is certain."""
         self._checked_before = 0
@@ -244,7 +246,7 @@ class Core:
 
     @property
     def checked(self) -> int:
-        """Signatures verified in this life."""
+        """Signatures of voters verified in this life; what requests are signed with, the application verifies."""
         return self._checked_before + self._checker.checked
 
     @property
@@ -484,7 +486,9 @@ class Core:
         else:
             self._unsaid.append((self._now + self._timing.notice_ns, certificate))
             self._failed_in_a_row = 0
-        self._view = max(self._view, certificate.view + 1)
+        if certificate.view >= self._view:
+            self.passed_views += certificate.view + 1 - self._view
+            self._view = certificate.view + 1
         if certificate.kind is not Kind.NULLIFY:
             self._want(certificate.digest)  # last, with what follows: what was wanted may end the epoch
         self._settle()

@@ -31,10 +31,12 @@ from cluster.errors import (
 )
 from cluster.lanes.peer import Peer
 from hive.desk import COMMON, FastDesk, FastResult
+from hive.hub.alarms import Alarms
 from hive.hub.merging import alerts, completeness, merge
 from hive.hub.registry import Instance, Registry, RosterEntry, choose, swarm_state
 from hive.hub.settings import HubSettings
 from hive.market.snapshot import SHORT_ID, SnapshotHeader
+from hive.messages.alert import SwarmAlerts
 from hive.messages.calculation import (
     AgentAnswer,
     AnswerStatus,
@@ -67,6 +69,7 @@ class Hub:
     def __init__(self, roster: tuple[RosterEntry, ...], settings: HubSettings, version: str, seed: int) -> None:
         self._settings = settings
         self._registry = Registry(roster, settings, time.monotonic_ns())
+        self._alarms = Alarms(settings.alerts_kept)
         self._rng = random.Random(seed)
         self._version = version
         self._node_id = runtime.node_id()
@@ -271,6 +274,7 @@ class Hub:
         instances = self._registry.instances()
         pings = await asyncio.gather(*(self._ping(instance) for instance in instances))
         agents = (self._self_health(), *map(self._seen, instances, pings))
+        self._show()
         return SwarmHealth(
             state=swarm_state(agents),
             agents=agents,
@@ -282,6 +286,7 @@ class Hub:
             in_flight=self._in_flight,
             hub_since=self._started,
             hub_restarted=runtime.was_restarted(),
+            alerts=self._alarms.open,
         )
 
     async def performance(self) -> tuple[RolePerformance, ...]:
@@ -291,6 +296,10 @@ class Hub:
     async def late_answers(self) -> tuple[LateAnswer, ...]:
         """Answers that came after their deadline, newest last, as many as are kept."""
         return tuple(self._late)
+
+    async def alerts(self) -> SwarmAlerts:
+        """What must be known of the swarm itself, now and of late."""
+        return self._alarms.told()
 
     async def ping(self) -> int:
         """Process id of the hub."""
@@ -472,7 +481,8 @@ class Hub:
             self._show()
 
     def _show(self) -> None:
-        """Bring the routing page up to the registry."""
+        """Bring alarms and routing page up to the registry."""
+        self._alarms.look(self._registry.instances(), time.time_ns())
         if self._page is not None:
             with contextlib.suppress(Overloaded):  # who has no row is asked by name
                 self._page.show(self._registry.routes(time.monotonic_ns(), self._boot_id))

@@ -42,9 +42,18 @@ def alerts(answers: Mapping[Role, AgentAnswer], subject: str, ts_ns: int) -> tup
     """What the agents found that somebody must look at (requirements B11): breaches, stress, a changed regime."""
     found: list[Alert] = []
 
-    def raise_(kind: AlertKind, priority: Priority, source: Role, what: str, message: str, **figures: float) -> None:
+    def raise_(
+        kind: AlertKind,
+        priority: Priority,
+        source: Role,
+        what: str,
+        message: str,
+        *,
+        value: float | None = None,
+        limit: float | None = None,
+    ) -> None:
         key = f"{kind}:{subject}:{what}"
-        found.append(Alert(kind, priority, source.value, subject, message, key, ts_ns, **figures))
+        found.append(Alert(kind, priority, source.value, subject, message, key, ts_ns, value, limit))
 
     tail = _report(answers, Role.VALUE_AT_RISK, ValueAtRiskReport)
     for breach in tail.breaches if tail is not None else ():

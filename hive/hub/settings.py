@@ -46,3 +46,5 @@ class HubSettings:
     """How long an agent of the roster may take to register before it counts as DEAD, seconds."""
     late_answers_kept: Annotated[int, Ge(1)] = 1000
     """Late answers remembered for inspection."""
+    alerts_kept: Annotated[int, Ge(1)] = 1000
+    """Alerts about the swarm itself remembered after their cause has gone."""

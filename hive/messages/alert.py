@@ -23,6 +23,10 @@ class AlertKind(StrEnum):
     LIQUIDITY_STRESS = "liquidity_stress"
     CORRELATION_REGIME_CHANGE = "correlation_regime_change"
     STALE_DATA = "stale_data"
+    AGENT_FAILURE = "agent_failure"
+    BYZANTINE_FAULT = "byzantine_fault"
+    VOTER_QUARANTINED = "voter_quarantined"
+    QUORUM_LOST = "quorum_lost"
 
 
 @message
@@ -44,12 +48,30 @@ class Alert:
     kind: AlertKind
     priority: Priority
     source: str
-    """Role of the agent that found it."""
+    """Role of the agent that found it; its name where the swarm itself is concerned."""
     subject: str
-    """Portfolio it is about."""
+    """Portfolio, or agent, it is about."""
     message: str
     dedup_key: str
     ts_ns: int
     """UTC, nanoseconds."""
     value: float | None = None
     limit: float | None = None
+    proof: str = ""
+    """SHA-256 of what proves it, where something does."""
+
+
+@message
+class SwarmAlerts:
+    """What must be known of the swarm itself."""
+
+    open: tuple[Alert, ...]
+    """Whose cause is there now, the most urgent first."""
+    raised: tuple[Alert, ...]
+    """Those of late, open or not, newest last."""
+    withheld: int
+    """Said again within a minute of the same."""
+    forgotten: int
+    """Raised once, and no more among those of late."""
+    critical_forgotten: int
+    """Of these, the critical ones."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from hive.messages.alert import Alert
 from hive.messages.calculation import CalculationType, Role
 from hive.messages.codec import message
 
@@ -73,6 +74,8 @@ class AgentReport:
     """What must be known of where it runs: rights that are missing, a machine of one node."""
     ticks: int | None = None
     """Ticks taken of the book that it watches; None where it watches none."""
+    alerts: tuple[Alert, ...] = ()
+    """What it knows of the swarm that somebody must look at, for as long as the cause is there."""
 
 
 @message
@@ -116,6 +119,8 @@ class SwarmHealth:
     hub_since: str
     """When the hub's process started; its counts begin there."""
     hub_restarted: bool
+    alerts: tuple[Alert, ...] = ()
+    """About the swarm itself, whose cause is there now; the most urgent first."""
 
     @property
     def problems(self) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -48,7 +47,7 @@ def run(*, repeats: int, progress: Callable[[str], None]) -> list[Row]:
     for number in range(repeats):
         progress(f"boot {number + 1} of {repeats}, Ray not running")
         with _home() as home:
-            cold.append(_up(home, "--set", f"ray.port={_free_port()}", "up"))
+            cold.append(_up(home, "--set", f"ray.port={head.free_ports(1)[0]}", "up"))
             agents, everything = _weigh(home)
             agents_mib.append(agents)
             ray_mib.append(everything - agents)
@@ -136,9 +135,8 @@ def _home() -> Iterator[Path]:
 def _ray(home: Path) -> Iterator[str]:
     """A Ray head without a swarm, idle workers started, as a user finds it."""
     runtime.use_token(create=True)
-    started = head.start(
-        port=_free_port(), dashboard_port=_free_port(), cpus=None, log=home / "ray.log", deadline_s=60.0
-    )
+    port, dashboard_port = head.free_ports(2)
+    started = head.start(port=port, dashboard_port=dashboard_port, cpus=None, log=home / "ray.log", deadline_s=60.0)
     try:
         runtime.connect(started.address, "bench")  # returns once the node takes work
         runtime.disconnect()
@@ -162,9 +160,3 @@ def _cpu_seconds(launcher_pid: int) -> float:
             times = process.cpu_times()
             total += times.user + times.system
     return total
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((head.LOOPBACK, 0))
-        return int(probe.getsockname()[1])

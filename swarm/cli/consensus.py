@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -86,6 +87,7 @@ def log(
                     "epoch": one.epoch,
                     "what": type(one).__name__,
                     "proof": proofs.encode(one).hex(),
+                    "sha256": hashlib.sha256(proofs.encode(one)).hexdigest(),
                 }
                 for one in held
             ]

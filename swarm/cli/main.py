@@ -23,7 +23,7 @@ from cluster import session
 from cluster.errors import CalculationIncomplete, SwarmError, SwarmUnavailable
 from hive.messages.calculation import METHODS
 from hive.messages.health import AgentState, SwarmState
-from swarm.cli import backtest, bench, consensus, data, gate, report, risk, ticks
+from swarm.cli import alerts, backtest, bench, consensus, data, gate, report, risk, ticks
 from swarm.cli.context import Address, Context, Json, boot_progress, emit, err
 from swarm.settings import describe, swarm_home
 
@@ -44,6 +44,7 @@ app.command("watch")(ticks.watch)
 app.add_typer(consensus.app, name="consensus")
 app.command("risk")(risk.risk)
 app.command("report")(report.report)
+app.command("alerts")(alerts.alerts)
 app.command("demo")(risk.demo)
 
 HEALTH_EXIT = {SwarmState.HEALTHY: 0, SwarmState.DEGRADED: 1, SwarmState.DOWN: 2}

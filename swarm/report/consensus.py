@@ -79,10 +79,10 @@ def decisions(found: Sequence[Decision]) -> RenderableType:
 
 
 def evidence(facts: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """One line a proof."""
-    table = _table("culprit", "epoch", "what", "proof")
+    """One line a proof; its SHA-256 is what alerts name it by."""
+    table = _table("culprit", "epoch", "what", "sha256", "proof")
     for one in facts:
-        table.add_row(str(one["culprit"]), str(one["epoch"]), one["what"], one["proof"])
+        table.add_row(str(one["culprit"]), str(one["epoch"]), one["what"], one["sha256"][:SHORT_ID], one["proof"])
     return table
 
 

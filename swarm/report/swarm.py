@@ -14,6 +14,7 @@ from hive.market.snapshot import SHORT_ID, QualityReport, SnapshotHeader
 from hive.messages.health import AgentHealth, AgentReport, AgentState, RolePerformance, SwarmHealth, SwarmState
 from hive.routing.kernels import ELSEWHERE, SOMEWHERE
 from hive.routing.page import Route
+from swarm.report.alerts import line
 from swarm.settings import Setting
 
 STATE_STYLE = {
@@ -27,14 +28,14 @@ SWARM_STYLE = {SwarmState.HEALTHY: "green", SwarmState.DEGRADED: "yellow", Swarm
 
 
 def health(swarm: SwarmHealth) -> RenderableType:
-    """The verdict, then one line an agent with the reason where it is not HEALTHY."""
+    """The verdict, then one line an agent with the reason where it is not HEALTHY, then one an open alert."""
     verdict = Text.assemble(
         "swarm ",
         (swarm.state, f"bold {SWARM_STYLE[swarm.state]}"),
         f", swept in {swarm.sweep_ms:.1f} ms",
         (f", market to {swarm.as_of}, snapshot {swarm.snapshot_id[:SHORT_ID]}" if swarm.snapshot_id else "", "dim"),
     )
-    parts: list[RenderableType] = [verdict, agent_states(swarm.agents), *_notes(swarm.agents)]
+    parts: list[RenderableType] = [verdict, agent_states(swarm.agents), *_notes(swarm.agents), *map(line, swarm.alerts)]
     if swarm.hub_restarted:
         parts.append(Text(f"the hub was restarted at {swarm.hub_since}; counts begin there", style="yellow"))
     return Group(*parts)

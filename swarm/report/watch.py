@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Collection
 
 from rich.console import Group, RenderableType
@@ -10,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from hive.figures import LiveFigures
-from hive.messages.alert import Alert, Priority
+from hive.messages.alert import Alert
+from swarm.report.alerts import line, moment
 
-STYLE = {Priority.CRITICAL: "bold red", Priority.HIGH: "red", Priority.MEDIUM: "yellow", Priority.LOW: ""}
 FORMS = {
     "value": "{:,.0f}",
     "profit": "{:+,.0f}",
@@ -44,25 +43,14 @@ def live(figures: LiveFigures, alerts: Collection[Alert], *, missed: int, withhe
             f"{counts.missed:,}",
             f"{counts.refused:,}",
             f"{counts.alerts:,}",
-            _moment(counts.last_ns),
+            moment(counts.last_ns),
             Text("being made anew after missed ticks", style="yellow") if counts.incomplete else "",
         )
     for role, reason in figures.missing.items():
         agents.add_row(role, "", "", "", "", "", Text(reason, style="red"))
-    lines = [
-        Text(f"{_moment(alert.ts_ns)}  {alert.priority.upper()}  {alert.message}", style=STYLE[alert.priority])
-        for alert in alerts
-    ]
     notes = []
     if missed:
         notes.append(Text(f"{missed} alerts came faster than they were read, and are lost", style="red"))
     if withheld:
         notes.append(Text(f"{withheld} alerts said again within a minute what had been said", style="dim"))
-    return Group(Text(figures.portfolio, style="bold"), table, agents, *lines, *notes)
-
-
-def _moment(at_ns: int) -> str:
-    """A time as UTC to the millisecond; empty for none."""
-    if at_ns <= 0:
-        return ""
-    return f"{datetime.datetime.fromtimestamp(at_ns / 1e9, datetime.UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3]
+    return Group(Text(figures.portfolio, style="bold"), table, agents, *map(line, alerts), *notes)

@@ -26,7 +26,7 @@ from consensus.replica import Replica, Seat
 from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import KeyUnusable, load_key
 from consensus.simplex.proofs import ConflictingVotes
-from consensus.simplex.types import Committee, Kind, Vote, encode, vote_bytes
+from consensus.simplex.types import Committee, Kind, Vote, encode, packed, vote_bytes
 from consensus.simplex.wal import LogUnusable
 
 PATIENCE_S = 20.0
@@ -229,6 +229,8 @@ def test_whoever_votes_twice_is_quarantined_by_agreement_and_can_be_decided_with
     assert head.until(lambda: all(r.status()["quarantined"] == [3] for r in house.replicas.values()), PATIENCE_S)
     assert "quarantined by agreement" in house.replicas[3].trouble
     assert not house.replicas[0].trouble
+    _, _, (word,) = house.replicas[3].ballots([packed(ballots.motion_fields(motion()))])
+    assert isinstance(word, BadBallot) and "quarantined" in str(word)
 
     stale = house.moved(motion())
     assert isinstance(house.refusal(stale), StaleEpoch)
@@ -331,6 +333,32 @@ def test_a_key_lies_in_a_file_of_its_own_that_nobody_else_may_read(calm):
         assert seat.key.stat().st_mode & 0o777 == 0o600
         assert seat.folder.stat().st_mode & 0o777 == 0o700
         assert load_key(seat.key).public in calm.committee.keys
+
+
+def test_the_figures_of_a_replica_are_of_what_it_did(house):
+    bodies = [house.moved(motion()) for _ in range(5)]
+    house.decide(bodies[0])
+    answers = house.replicas[0].decide(bodies[1:], PATIENCE_S)
+    assert all(answer.evidence for answer in answers)
+    house.decide(bodies[0])  # said again, and decided no more
+    assert head.until(lambda: all(r.status()["decisions"] == 5 for r in house.replicas.values()), PATIENCE_S)
+    found = {number: replica.status() for number, replica in house.replicas.items()}
+    assert {number: sum(one["latency_histogram_us"]) for number, one in found.items()} == {0: 5, 1: 0, 2: 0, 3: 0}
+    for one in found.values():
+        assert 2 <= one["height"] <= 5
+        assert one["passed_views"] - one["nullified_views"] >= one["height"]
+        assert one["ballots_verified"] == 15
+        assert one["signatures_verified"] >= 2 * one["height"]  # those of others, for one certificate of each block
+
+    leader = house.replicas[0].status()["leader"]
+    house.end(leader)
+    (left, *_) = house.replicas
+    before = house.replicas[left].status()
+    house.decide(house.moved(motion()), at=left)
+    after = house.replicas[left].status()
+    assert after["nullified_views"] > before["nullified_views"]
+    assert after["passed_views"] - before["passed_views"] >= 2
+    assert sum(after["latency_histogram_us"]) - sum(before["latency_histogram_us"]) == 1
 
 
 def test_a_full_disk_ends_the_replica_and_it_says_so(house):

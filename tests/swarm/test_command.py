@@ -17,7 +17,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster import session
+from cluster import head, session
+from consensus import decisions
+from consensus.replica import Seat
+from consensus.simplex.crypto import Signer
+from consensus.simplex.types import Committee, Kind, Vote, encode, vote_bytes
 from tests.conftest import eventually
 
 SWARM = [sys.executable, "-m", "swarm.cli.main"]
@@ -42,14 +46,9 @@ def answer(home: Path, *arguments: str) -> dict:
     return json.loads(done.stdout)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def on_free_ports() -> list[str]:
-    return ["--set", f"ray.port={free_port()}", "--set", f"ray.dashboard_port={free_port()}"]
+    port, dashboard_port = head.free_ports(2)
+    return ["--set", f"ray.port={port}", "--set", f"ray.dashboard_port={dashboard_port}"]
 
 
 def left_behind() -> tuple[set[str], set[str], set[int]]:
@@ -356,6 +355,86 @@ def test_swarm_on_a_joined_ray_ends_its_own_actors_and_leaves_all_else_alone(hom
     assert swarm(home, "health").returncode == 0
 
 
+TOLD = """
+import ray, sys
+ray.init(address=sys.argv[1], namespace="committee", log_to_driver=False, logging_level="ERROR")
+words = [bytes.fromhex(word) for word in sys.argv[3:]]
+ray.get(ray.get_actor("consensus-1").deliver.remote(int(sys.argv[2]), words), timeout=30)
+"""
+
+
+def founded(home: Path) -> tuple[Committee, list[Seat], list[Signer]]:
+    """Four voters' folders as a swarm leaves them that was up once."""
+    seats = [Seat(home / "consensus" / f"consensus-{number + 1}") for number in range(4)]
+    for seat in seats:
+        seat.folder.parent.mkdir(exist_ok=True)
+    signers = [seat.signer(may_make=True) for seat in seats]
+    committee = Committee.founded(tuple(signer.public for signer in signers), bytes(16))
+    text = decisions.committee_text(committee, bytes(16))
+    for seat, signer in zip(seats, signers, strict=True):
+        seat.found(text, signer)
+    (home / "consensus" / "committee.json").write_text(text)
+    return committee, seats, signers
+
+
+def test_a_swarm_comes_up_without_one_voter_of_four_and_says_so_and_not_without_two(home: Path, tmp_path: Path) -> None:
+    """And whoever has that voter's key, which others could read, is proved guilty and quarantined by the three."""
+    record = session.read(home)
+    assert record is not None
+    committee, seats, signers = founded(tmp_path)
+    options = ["--set", "namespace=committee", "--set", "consensus.voters=4"]
+    seats[3].key.chmod(0o644)
+    done = swarm(tmp_path, *options, "up", "--address", record.address)
+    assert done.returncode == 0, done.stderr
+    found = answer(tmp_path, *options, "health")
+    (lost,) = (agent for agent in found["agents"] if agent["state"] != "HEALTHY")
+    assert (found["state"], lost["agent_id"], lost["state"]) == ("degraded", "consensus-4", "DEAD")
+    assert "others may read the key" in lost["reason"] and "chmod 600" in lost["reason"]
+    assert [(alert["kind"], alert["subject"]) for alert in found["alerts"]] == [("agent_failure", "consensus-4")]
+    decided = answer(tmp_path, *options, "consensus", "propose", "raise_limit", "var 0.03")
+    assert decided["outcome"] == "approved"
+    replicas = answer(tmp_path, *options, "consensus", "status")["replicas"]
+    assert [one["state"] for one in replicas] == ["HEALTHY"] * 3 + ["DEAD"]
+    figures = replicas[decided["ballots"][0]["voter"]]
+    assert figures["decisions"] == 1 and figures["ballots_verified"] >= 3 and sum(figures["latency_histogram_us"]) == 1
+    assert figures["passed_views"] > figures["nullified_views"] >= 0 and figures["signatures_verified"] > 0
+
+    def evidence() -> list[dict]:
+        return answer(tmp_path, *options, "consensus", "log", "--evidence")["evidence"]
+
+    assert evidence() == []
+    words = []
+    for digest in (b"\x01" * 32, b"\x02" * 32):  # others have read the key, and vote with it
+        signature = signers[3].sign(vote_bytes(committee.chain, Kind.NOTARIZE, 0, figures["view"] + 5, digest))
+        words.append(encode(Vote(Kind.NOTARIZE, 0, figures["view"] + 5, digest, 3, signature)).hex())
+    subprocess.run(
+        [sys.executable, "-c", TOLD, record.address, "3", *words],
+        env={**os.environ, "RAY_AUTH_MODE": "token"},
+        timeout=TIMEOUT_S,
+        check=True,
+    )
+    assert eventually(lambda: len(evidence()) == 1)
+    (proof,) = evidence()
+    assert (proof["culprit"], proof["epoch"], proof["what"]) == (3, 0, "ConflictingVotes")
+
+    def alerts() -> dict[str, dict]:
+        found = answer(tmp_path, *options, "health")["alerts"]
+        return {alert["kind"]: alert for alert in found if alert["subject"] == "consensus-4"}
+
+    assert eventually(lambda: {"byzantine_fault", "voter_quarantined"} <= alerts().keys())
+    assert alerts()["byzantine_fault"]["proof"] == proof["sha256"]
+    shown = " ".join(swarm(tmp_path, *options, "alerts").stdout.split())
+    assert "consensus-4, is proved faulty: ConflictingVotes" in shown and proof["sha256"][:12] in shown
+    assert answer(tmp_path, *options, "consensus", "propose", "raise_limit", "var 0.04")["epoch"] == 1
+    assert swarm(tmp_path, *options, "down").returncode == 0
+
+    seats[2].key.rename(seats[2].key.with_suffix(".away"))
+    done = swarm(tmp_path, *options, "up", "--address", record.address)
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 7 and "consensus-3 is DEAD" in said and "is missing" in said
+    assert "consensus-4 is DEAD" in said and not session.session_path(tmp_path).exists()
+
+
 def test_name_that_somebody_holds_is_a_conflict_and_stays_his(home: Path, tmp_path: Path) -> None:
     record = session.read(home)
     assert record is not None
@@ -461,6 +540,25 @@ def test_taken_port_is_named_and_nothing_is_started(tmp_path: Path, setting: str
     assert left_behind()[0] <= before[0]
 
 
+def test_port_that_somebody_takes_while_ray_starts_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    before = left_behind()
+    (port,) = head.free_ports(1)
+    command = subprocess.Popen(
+        [*SWARM, *on_free_ports(), "--set", f"ray.port={port}", "up"],
+        env={**os.environ, "SWARM_HOME": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert eventually((tmp_path / "ray.log").exists)  # the port was found free, and Ray takes a while to come to it
+    with socket.socket() as quicker:
+        quicker.bind(("", port))
+        quicker.listen()
+        _, words = command.communicate(timeout=TIMEOUT_S)
+    assert command.returncode == 4 and f"port {port} is taken" in words and "ray.port" in words
+    assert not session.session_path(tmp_path).exists()
+    assert left_behind()[0] <= before[0]
+
+
 def test_stale_record_is_said_refused_and_cleared_by_down(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     process = session.Process.of(child.pid)
@@ -508,12 +606,19 @@ def test_agent_that_keeps_dying_is_parked_and_health_degrades(home: Path) -> Non
     assert done.returncode == 1 and "parked: more than 1 restarts" in " ".join(done.stdout.split())
     found = answer(home, "risk")
     assert found["completeness"] == 0.8 and "parked" in found["answers"]["stress"]["reason"]
+    (alert,) = answer(home, "alerts")["open"]
+    assert (alert["kind"], alert["priority"], alert["subject"]) == ("agent_failure", "high", "stress")
+    followed = swarm(home, "alerts", "--follow", "--seconds", "0", "--json")
+    keys = [json.loads(line)["alert"]["dedup_key"] for line in followed.stdout.splitlines()]
+    assert keys == ["agent_failure:stress:dead", "agent_failure:stress:parked"]
+    assert "parked: more than 1 restarts" in " ".join(swarm(home, "alerts").stdout.split())
 
     hub = next(agent for agent in answer(home, "health")["agents"] if agent["agent_id"] == "hub")
     os.kill(hub["pid"], signal.SIGKILL)
     assert eventually(lambda: answer(home, "health").get("hub_restarted") is True)
     assert eventually(lambda: answer(home, "health")["state"] == "degraded")
     assert "it was parked before the hub restarted" in stress()["reason"]
+    assert [alert["subject"] for alert in answer(home, "alerts")["open"]] == ["stress"]
     assert answer(home, "risk")["completeness"] == 0.8
 
 
