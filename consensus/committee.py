@@ -2,11 +2,13 @@
 
 Nothing a replica says is believed: a decision is verified here against the first committee's public keys, so one honest
 answer is enough, and a lie is only a delay. What cannot prove itself, such as a refusal, counts when f+1 replicas say
-the same.
+the same. The committee changes while it works: who votes now is proved by the ends of the epochs before, and voters are
+found by their names.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,9 +16,10 @@ from typing import Any
 from cluster import runtime
 from cluster.errors import InvalidInput, Overloaded, SwarmError, SwarmUnavailable
 from consensus import ballots, decisions
-from consensus.ballots import Ballot, Direction, Estimate, Estimated, Motion, Moved
+from consensus.ballots import Ballot, Estimate, Estimated, Motion, Moved
 from consensus.decisions import Decision
 from consensus.errors import BadCertificate, NoQuorum, Refused, StaleEpoch, Undecided
+from consensus.seats import replica_name, seat_of
 from consensus.simplex import proofs
 from consensus.simplex.proofs import Proof
 from consensus.simplex.types import Committee, Malformed, packed
@@ -25,11 +28,6 @@ CALL_S = 5.0
 RETRY_S = 0.05
 LOG_PAGE = 256
 MOST_CERTIFIED = 64
-
-
-def replica_name(number: int) -> str:
-    """Name in Ray of a voter, by its number in the first committee."""
-    return f"consensus-{number + 1}"
 
 
 class CommitteeClient:
@@ -46,7 +44,20 @@ class CommitteeClient:
     def __init__(self, first: Committee, namespace: str, *, deadline_s: float = 5.0, proposer: str = "") -> None:
         self.first, self._namespace, self._deadline_s, self._proposer = first, namespace, deadline_s, proposer
         self._handles: dict[int, Any] = {}
+        self._epochs = [first]
         self._certified: dict[bytes, decisions.Certified] = {}
+
+    @property
+    def present(self) -> Committee:
+        """Of the last epoch that was proved to this client."""
+        return self._epochs[-1]
+
+    def refresh(self) -> Committee:
+        """The committee of the last epoch that any replica can prove; its voters are looked for anew."""
+        self._handles = {}
+        for ends in self._all("ends", self.present.epoch, count=self.present.quorum).values():
+            self._advance(ends)
+        return self.present
 
     def propose(
         self, kind: str, payload: bytes = b"", *, evidence: Sequence[str] = (), deadline_s: float | None = None
@@ -147,9 +158,18 @@ class CommitteeClient:
         return [proofs.decode(data) for data in sorted(found)]
 
     def status(self) -> list[dict[str, Any]]:
-        """What each replica says of itself; those that do not answer say nothing but their name."""
-        said = self._all("status")
-        return [said.get(number, {"name": replica_name(number)}) for number in range(len(self.first.keys))]
+        """What each seat says of itself, with its voter's number in the present epoch, or None for one that observes.
+
+        Those that do not answer say nothing but their name, where it is known.
+        """
+        present = self.refresh()
+        founding = {seat for seat, key in enumerate(self.first.keys) if key in present.keys}
+        said = {seat: dict(one) for seat, one in self._all("status").items()}
+        found = [said.get(seat, {"name": replica_name(seat)}) for seat in sorted(founding | set(self._handles))]
+        for one in found:
+            key = bytes.fromhex(one["public"]) if "public" in one else b""
+            one["voter"] = present.keys.index(key) if key in present.keys else None
+        return found
 
     def _carried(self, motions: list[Motion]) -> list[Decision]:
         expires_ns = min(motion.expires_utc_ns for motion in motions)
@@ -163,37 +183,56 @@ class CommitteeClient:
                     raise
 
     def _votes(self, motions: list[Motion]) -> tuple[int, list[tuple[Ballot, ...]]]:
-        """Ballots of as many as the motions need; of more, while those that came decide nothing."""
-        faults = self.first.faults
-        least = max(ballots.needed(motion.direction, self.first) for motion in motions)
-        packed_motions = [packed(ballots.motion_fields(motion)) for motion in motions]
+        """The epoch, and ballots of as many as the motions need; of more, while those that came decide nothing."""
         give_up_ns = min(motion.expires_utc_ns for motion in motions)
-        pending = self._asked("ballots", packed_motions)
+        while True:
+            try:
+                found = self._polled(motions, give_up_ns)
+            except NoQuorum:
+                self._handles = {}  # they may live, and live elsewhere, when they are asked again
+                raise
+            if found is not None:
+                return found
+            time.sleep(RETRY_S)
+
+    def _polled(self, motions: list[Motion], give_up_ns: int) -> tuple[int, list[tuple[Ballot, ...]]] | None:
+        """Ballots of one round; None where the committee changes, and the next round will know more."""
+        pending = self._asked("ballots", [packed(ballots.motion_fields(motion)) for motion in motions])
         by_epoch: dict[int, list[list[Ballot | SwarmError]]] = {}
-        total = len(pending)
+        total, answered = len(pending), 0
+        columns: list[list[Ballot | SwarmError]] = []
+        epoch, least = self.present.epoch, self.present.quorum
         while pending:
             done, _ = runtime.first_of(list(pending), 1, (give_up_ns - time.time_ns()) / 1e9)
             if not done:
                 break
             for call in done:
                 pending.pop(call)
-                answer = _value(call)
-                if answer is not None:
-                    epoch, said = answer
-                    by_epoch.setdefault(epoch, []).append(said)
-            epoch, columns = max(by_epoch.items(), key=lambda item: len(item[1]), default=(0, []))
+                match _value(call):
+                    case (int() as theirs, list() as said) if theirs >= 0:
+                        answered += 1
+                        if len(said) == len(motions):  # who is no voter gives none
+                            by_epoch.setdefault(theirs, []).append(said)
+            epoch, columns = max(by_epoch.items(), key=lambda item: len(item[1]), default=(epoch, []))
+            if epoch > self.present.epoch:
+                if len(columns) > self.present.faults and self.refresh().epoch >= epoch:
+                    return None  # there are others to be asked
+                continue
+            committee = self._epochs[epoch]
+            least = max(ballots.needed(motion.direction, committee) for motion in motions)
             if len(columns) >= least:
                 given = [_ballots_of(column) for column in zip(*columns, strict=True)]
-                settled = all(_settled(motion, own, faults) for motion, own in zip(motions, given, strict=True))
+                settled = all(_settled(motion, own, committee) for motion, own in zip(motions, given, strict=True))
                 if settled or len(columns) == total:
                     return epoch, given
-        columns = max(by_epoch.values(), key=len, default=[])
-        if len(columns) < least:
-            raise NoQuorum(
-                f"{len(columns)} of {total} replicas gave a ballot, and {least} are needed", "Run `swarm health`"
-            )
-        epoch = max(by_epoch, key=lambda known: len(by_epoch[known]))
-        return epoch, [_ballots_of(column) for column in zip(*columns, strict=True)]
+        if len(columns) >= least and epoch <= self.present.epoch:
+            return epoch, [_ballots_of(column) for column in zip(*columns, strict=True)]
+        if answered >= least and time.time_ns() < give_up_ns:
+            self.refresh()
+            return None  # they live, and are not all in the same epoch yet
+        raise NoQuorum(
+            f"{len(columns)} of {total} replicas gave a ballot, and {least} are needed", "Run `swarm health`"
+        )
 
     def _finalised(self, bodies: list[bytes], identities: list[bytes], expires_utc_ns: int) -> list[Decision]:
         found: dict[int, Decision] = {}
@@ -216,7 +255,7 @@ class CommitteeClient:
                     for place, answer in zip(open_, answers, strict=False):
                         self._take(answer, place, identities[place], found, refusals)
                 for same in refusals.values():
-                    if len(same) > self.first.faults:
+                    if len(same) > self.present.faults:
                         raise same[0]
             if len(found) == len(bodies):
                 return [found[place] for place in range(len(bodies))]
@@ -254,27 +293,39 @@ class CommitteeClient:
             self._certified[evidence] = known
         return known.about(identity)
 
-    def _all(self, method: str, *arguments: Any) -> dict[int, Any]:
-        """Answers of all replicas that give one in time, by number."""
+    def _all(self, method: str, *arguments: Any, count: int | None = None) -> dict[int, Any]:
+        """Answers of all replicas that give one in time, or of the first ``count``, by number."""
         pending = self._asked(method, *arguments)
         numbers = dict(pending)
         if pending:
-            runtime.first_of(list(pending), len(pending), CALL_S)
+            runtime.first_of(list(pending), len(pending) if count is None else count, CALL_S)
         answers = {number: _value(call) for call, number in numbers.items()}
         return {number: answer for number, answer in answers.items() if answer is not None}
 
     def _asked(self, method: str, *arguments: Any) -> dict[Any, int]:
+        if len(self._handles) < len(self.present.keys):
+            self._find()
         calls: dict[Any, int] = {}
-        for number in range(len(self.first.keys)):
+        for number, handle in list(self._handles.items()):
             try:
-                if number not in self._handles:
-                    self._handles[number] = runtime.find_actor(replica_name(number), self._namespace)
-                calls[getattr(self._handles[number], method).remote(*arguments)] = number
-            except (SwarmUnavailable, runtime.QueueFull, runtime.ActorUnreachable):
+                calls[getattr(handle, method).remote(*arguments)] = number
+            except (runtime.QueueFull, runtime.ActorUnreachable):
                 continue
         if not calls:
             raise NoQuorum("no replica of the committee can be reached", "Run `swarm up` with consensus.voters set")
         return calls
+
+    def _find(self) -> None:
+        """Find who lives and is not known yet."""
+        for name in runtime.named_actors(self._namespace):
+            seat = seat_of(name)
+            if seat is not None and seat not in self._handles:
+                with contextlib.suppress(SwarmUnavailable):
+                    self._handles[seat] = runtime.find_actor(name, self._namespace)
+
+    def _advance(self, ends: Sequence[bytes]) -> None:
+        with contextlib.suppress(BadCertificate):  # a replica that lies; others do not
+            self._epochs = max(self._epochs, decisions.following(self._epochs, ends), key=len)
 
 
 def _ballots_of(column: Sequence[Ballot | SwarmError]) -> tuple[Ballot, ...]:
@@ -286,11 +337,10 @@ def _ballots_of(column: Sequence[Ballot | SwarmError]) -> tuple[Ballot, ...]:
     return tuple(given[voter] for voter in sorted(given))
 
 
-def _settled(motion: Motion, given: Sequence[Ballot], faults: int) -> bool:
+def _settled(motion: Motion, given: Sequence[Ballot], committee: Committee) -> bool:
     approvals = sum(one.choice is ballots.Choice.APPROVE for one in given)
     rejections = sum(one.choice is ballots.Choice.REJECT for one in given)
-    wanted = {Direction.REDUCE: 1, Direction.NEUTRAL: faults + 1, Direction.INCREASE: 2 * faults + 1}
-    return approvals >= wanted[motion.direction] or rejections > faults
+    return approvals >= ballots.needed(motion.direction, committee) or rejections > committee.faults
 
 
 def _value(call: Any) -> Any:

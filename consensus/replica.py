@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from cluster.errors import Overloaded, SwarmError
 from consensus import ballots, decisions
-from consensus.ballots import Ballot, Choice, Motion, Rules
+from consensus.ballots import Ballot, Choice, Motion, Quarantine, Rules
 from consensus.errors import BadEvidence, Refused, StaleEpoch
 from consensus.settings import ConsensusSettings, timing_of
 from consensus.simplex import proofs
@@ -110,17 +110,23 @@ class Seat:
             )
         return make_key(self.key)
 
-    def found(self, text: str, signer: Signer) -> None:
-        """Take a place in a new committee: an empty log first, then the word that it was there.
+    def found(self, text: str, signer: Signer, *, later: bool = False) -> None:
+        """Take a seat in a committee: an empty log first, then the word that it was there.
+
+        Parameters
+        ----------
+        later : bool
+            The committee exists, and this key has never been a voter's: it observes until the committee makes it one.
 
         Raises
         ------
         SwarmError
-            The voter is in another committee, or its key is not in this one.
+            The voter is in another committee, its key is not in this one, or, of one that comes later, is.
         """
         committee = decisions.committee_of(text, "the founding")
-        if signer.public not in committee.keys:
-            raise KeyUnusable("this voter's key is not in the committee that is founded", "Found it with this key")
+        if later is (signer.public in committee.keys):
+            who = "a founding voter's" if later else "not in the committee that is founded"
+            raise KeyUnusable(f"this voter's key is {who}", "Give each seat a key of its own")
         if self.founded:
             if decisions.read_committee(self.committee) != committee:
                 raise KeyUnusable(f"{self.folder} belongs to another committee", "Give the voter a folder of its own")
@@ -206,9 +212,12 @@ class Replica:
     seat : Seat
         Founded, in a committee.
     send : callable
-        Hands messages to peers, by their numbers in the first committee.
+        Hands messages to peers, by the numbers of their seats.
     judge : callable
         The word of this voter as an elector.
+    number : int, optional
+        Of its seat, where it did not found the committee: founding voters have their places in it, later ones the
+        numbers behind, each used once.
 
     Raises
     ------
@@ -216,14 +225,27 @@ class Replica:
         It must not vote.
     """
 
-    def __init__(self, seat: Seat, settings: ConsensusSettings, send: Send, judge: Judge = ballots.judge) -> None:
+    def __init__(
+        self,
+        seat: Seat,
+        settings: ConsensusSettings,
+        send: Send,
+        judge: Judge = ballots.judge,
+        number: int | None = None,
+    ) -> None:
         self._seat, self._settings, self._send, self._judge = seat, settings, send, judge
         self._timing = timing_of(settings)
         self.first = decisions.read_committee(seat.committee)
         self._signer = seat.signer(may_make=False)
-        if self._signer.public not in self.first.keys:
+        self._directory = dict(enumerate(self.first.keys))
+        """Public key of each seat: it leads letters to their readers, and nothing that they say rests on it."""
+        if self._signer.public in self.first.keys:
+            self.number = self.first.keys.index(self._signer.public)
+        elif number is None or number in self._directory:
             raise KeyUnusable(f"the key {seat.key} is no voter's of {seat.committee}", "Restore the voter's own key")
-        self.number = self.first.keys.index(self._signer.public)
+        else:
+            self.number = number
+            self._directory[number] = self._signer.public
         self._log, nonce = seat.open(self.first, self._signer)
         self._rules = Rules(lambda: self._core.chain.committees)
         try:
@@ -290,12 +312,24 @@ class Replica:
                     self._inbox.append((sender, message))
             self._news.notify()
 
+    def meet(self, seat: int, public: bytes) -> None:
+        """Know whose key a seat has; it keeps the first, so whoever says otherwise later changes nothing."""
+        if public not in self._directory.values():
+            self._directory = {seat: public} | self._directory  # another one: the owner may be reading this one
+
+    def part(self, seat: int) -> None:
+        """Tell a seat nothing any more."""
+        self._directory = {known: public for known, public in self._directory.items() if known != seat}
+
     # For clients.
 
     def ballots(self, motions: Sequence[bytes]) -> tuple[int, list[Ballot | SwarmError]]:
-        """The epoch, and this voter's ballot on each motion (packed fields), or why it gives none."""
+        """The epoch, and this voter's ballot on each motion (packed fields), or why it gives none; nothing of who is
+        no voter in this epoch."""
         committee = self._core.committee
         given: list[Ballot | SwarmError] = []
+        if self._signer.public not in committee.keys:
+            return committee.epoch, given
         for data in motions:
             try:
                 motion = ballots.motion_of(unpacked(data))
@@ -353,6 +387,16 @@ class Replica:
         listed: list[tuple[bytes, int, bytes]] = self._by_owner(entries)
         return listed
 
+    def ends(self, epoch: int) -> list[bytes]:
+        """What proves how this epoch and the later ones ended, and so who votes now."""
+
+        def held() -> list[bytes]:
+            chain = self._core.chain
+            return [decisions.end_of(chain, committee) for committee in chain.committees[epoch + 1 :]]
+
+        found: list[bytes] = self._by_owner(held)
+        return found
+
     def evidence(self) -> list[bytes]:
         """Proofs of misconduct that this replica holds."""
         return [proofs.encode(proof) for proof in list(self._proofs.values())]
@@ -363,6 +407,7 @@ class Replica:
         committee = core.committee
         return {
             "number": self.number,
+            "public": self._signer.public.hex(),
             "voter": core.voter,
             "voters": len(committee.keys),
             "epoch": committee.epoch,
@@ -471,14 +516,14 @@ class Replica:
                 self._announce(self._enter(decision.block.height))
             for proof in turn.proofs:
                 self._accuse(proof)
-        if self._lost and not self._core.abstaining:
+        if self._lost and not self._core.abstaining and self._core.voter is not None:  # an observer's is no silence
             self._seat.lost.unlink()  # what ends the silence is in the log now
             self._lost = False
 
     def _speak(self, messages: list[tuple[int | None, Any]]) -> None:
         """One letter to each peer. Finalisations can wait for the next: the votes they are made of went to all."""
         letters: dict[int, list[bytes]] = {}
-        others = [peer for peer in range(len(self.first.keys)) if peer != self.number]
+        others = [peer for peer in self._directory if peer != self.number]
         for voter, message in messages:
             data = encode(message)
             if isinstance(message, Notice) and message.certificate.kind is Kind.FINALIZE:
@@ -502,15 +547,16 @@ class Replica:
     def _voter_of(self, peer: int) -> int:
         """A peer's number in the present epoch."""
         keys = self._core.committee.keys
-        known = isinstance(peer, int) and 0 <= peer < len(self.first.keys) and self.first.keys[peer] in keys
-        return keys.index(self.first.keys[peer]) if known else STRANGER + peer if isinstance(peer, int) else STRANGER
+        public = self._directory.get(peer) if isinstance(peer, int) else None
+        return keys.index(public) if public in keys else STRANGER + peer if isinstance(peer, int) else STRANGER
 
     def _peer_of(self, voter: int) -> list[int]:
         keys = self._core.committee.keys
         if 0 <= voter < len(keys):
-            return [self.first.keys.index(keys[voter])] if keys[voter] in self.first.keys else []
-        peer = voter - STRANGER
-        return [peer] if 0 <= peer < len(self.first.keys) and peer != self.number else []
+            found = [seat for seat, public in self._directory.items() if public == keys[voter]]
+        else:
+            found = [seat for seat in self._directory if seat == voter - STRANGER]
+        return [seat for seat in found if seat != self.number]
 
     # Requests.
 
@@ -518,14 +564,19 @@ class Replica:
         for place, body in enumerate(asked.bodies):
             self.counters.requests += 1
             try:
-                identity = ballots.identity(ballots.decode(body))
+                request = ballots.decode(body)
             except (Refused, Malformed) as error:
                 self._refuse(asked, place, error)
                 continue
+            identity = ballots.identity(request)
             if identity in self._heights:
                 self._answer(asked, place, self._decided(identity))
                 continue
             fault = self._rules.fault(body)
+            ahead = not isinstance(request, Quarantine) and request.epoch > self._core.committee.epoch
+            if isinstance(fault, StaleEpoch) and ahead:
+                self._answer(asked, place, Answer())  # this replica is behind, and cannot say
+                continue
             if fault is not None:
                 self._refuse(asked, place, fault)
                 continue
@@ -578,7 +629,7 @@ class Replica:
             identity = ballots.identity(asked)
             if self._heights.setdefault(identity, height) == height:
                 fresh.append(identity)
-                if isinstance(asked, ballots.Quarantine):
+                if isinstance(asked, Quarantine):
                     self._note("quarantined", f"voters {sorted(asked.quarantined)} by agreement at height {height}")
         return fresh
 
