@@ -42,7 +42,7 @@ class CommitteeClient:
     """
 
     def __init__(self, first: Committee, namespace: str, *, deadline_s: float = 5.0, proposer: str = "") -> None:
-        self.first, self._namespace, self._deadline_s, self._proposer = first, namespace, deadline_s, proposer
+        self.first, self.namespace, self._deadline_s, self._proposer = first, namespace, deadline_s, proposer
         self._handles: dict[int, Any] = {}
         self._epochs = [first]
         self._certified: dict[bytes, decisions.Certified] = {}
@@ -55,8 +55,10 @@ class CommitteeClient:
     def refresh(self) -> Committee:
         """The committee of the last epoch that any replica can prove; its voters are looked for anew."""
         self._handles = {}
+        known = self._epochs
         for ends in self._all("ends", self.present.epoch, count=self.present.quorum).values():
-            self._advance(ends)
+            with contextlib.suppress(BadCertificate):  # a replica that lies; others do not
+                self._advance(decisions.following(known, ends))
         return self.present
 
     def propose(
@@ -288,6 +290,7 @@ class CommitteeClient:
         known = self._certified.get(evidence)
         if known is None:
             known = decisions.certified(self.first, evidence)
+            self._advance(known.known)
             if len(self._certified) >= MOST_CERTIFIED:
                 self._certified.clear()
             self._certified[evidence] = known
@@ -317,15 +320,15 @@ class CommitteeClient:
 
     def _find(self) -> None:
         """Find who lives and is not known yet."""
-        for name in runtime.named_actors(self._namespace):
+        for name in runtime.named_actors(self.namespace):
             seat = seat_of(name)
             if seat is not None and seat not in self._handles:
                 with contextlib.suppress(SwarmUnavailable):
-                    self._handles[seat] = runtime.find_actor(name, self._namespace)
+                    self._handles[seat] = runtime.find_actor(name, self.namespace)
 
-    def _advance(self, ends: Sequence[bytes]) -> None:
-        with contextlib.suppress(BadCertificate):  # a replica that lies; others do not
-            self._epochs = max(self._epochs, decisions.following(self._epochs, ends), key=len)
+    def _advance(self, known: Sequence[Committee]) -> None:
+        if len(known) > len(self._epochs):
+            self._epochs, self._handles = list(known), {}
 
 
 def _ballots_of(column: Sequence[Ballot | SwarmError]) -> tuple[Ballot, ...]:

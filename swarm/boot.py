@@ -157,6 +157,7 @@ def down(home: Path) -> str:
             with contextlib.suppress(SwarmUnavailable):
                 runtime.connect(record.address, record.namespace)
                 left = take_down(record.actors, record.namespace)
+                runtime.release(VOTERS_PLACES)
                 runtime.disconnect()
                 if left:
                     raise SessionConflict(
@@ -221,7 +222,6 @@ def take_down(names: tuple[str, ...], namespace: str) -> list[str]:
     for name in names:
         with contextlib.suppress(SwarmUnavailable):
             runtime.kill(runtime.find_actor(name, namespace))
-    runtime.release(VOTERS_PLACES)
 
     def left() -> list[str]:
         return sorted(set(names) & set(runtime.named_actors(namespace)))
