@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -30,7 +31,8 @@ from cluster.errors import DeadlineExceeded, SessionConflict, SwarmError, SwarmU
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PLACE = {"memory": 1}  # a place must ask for something: a byte is missed by nobody, a share of a core would be
+PLACE = {"memory": 1.0}  # a place must ask for something: a byte is missed by nobody, a share of a core would be
+ON_THIS = 0.001  # of what Ray gives every node under its address: room for a thousand
 PLACES_S = 30.0
 PROBE_S = 3.0  # how long a server may take to greet
 HTTP2_SETTINGS = b"\x04"  # type of the frame that both sides of HTTP/2 begin with (RFC 9113, 6.5)
@@ -191,11 +193,16 @@ def nodes() -> list[str]:
     return [str(node["NodeID"]) for node in ray.nodes() if node["Alive"]]
 
 
-def places(group: str, count: int) -> list[Any]:
-    """Places for ``count`` actors on as many nodes as there are: each on one of its own where they suffice.
+def places(group: str, addresses: Sequence[str]) -> list[Any]:
+    """Places for actors on as many nodes as there are: each on one of its own where they suffice.
 
     An actor is restarted in its place, so on the same node, as long as that lives. With one node they are places
     anywhere; with more, a placement group of this name holds them until :func:`release`.
+
+    Parameters
+    ----------
+    addresses : sequence of str
+        Of the machine that each must be on, because its files are there; empty, or of none that lives: on any.
 
     Raises
     ------
@@ -203,15 +210,19 @@ def places(group: str, count: int) -> list[Any]:
         Ray does not grant them.
     """
     release(group)
-    alive = len(nodes())
-    if alive < 2:
-        return [None] * count
-    strategy = "STRICT_SPREAD" if alive >= count else "SPREAD"
-    made = placement_group([dict(PLACE) for _ in range(count)], strategy=strategy, name=group, lifetime="detached")
+    alive = Counter(str(node["NodeManagerAddress"]) for node in ray.nodes() if node["Alive"])
+    if alive.total() < 2:
+        return [None] * len(addresses)
+    bound = Counter(address for address in addresses if address in alive)
+    strategy = "STRICT_SPREAD" if alive.total() >= len(addresses) and bound <= alive else "SPREAD"
+    bundles = [PLACE | ({f"node:{address}": ON_THIS} if address in alive else {}) for address in addresses]
+    made = placement_group(bundles, strategy=strategy, name=group, lifetime="detached")
     if not made.wait(PLACES_S):
         remove_placement_group(made)
-        raise SwarmUnavailable(f"Ray grants no {count} places on {alive} nodes", "See what `ray status` says")
-    return [PlacementGroupSchedulingStrategy(made, placement_group_bundle_index=number) for number in range(count)]
+        raise SwarmUnavailable(
+            f"Ray grants no {len(addresses)} places on {alive.total()} nodes", "See what `ray status` says"
+        )
+    return [PlacementGroupSchedulingStrategy(made, placement_group_bundle_index=place) for place in range(len(bundles))]
 
 
 def place_on(node: str) -> Any:
@@ -304,6 +315,11 @@ def granted_resources() -> dict[str, float]:
 def node_id() -> str:
     """Id of the Ray node this process runs on."""
     return str(ray.get_runtime_context().get_node_id())
+
+
+def node_address() -> str:
+    """Address of the machine this process runs on, as Ray knows it."""
+    return str(ray.util.get_node_ip_address())
 
 
 def own_handle() -> Any:

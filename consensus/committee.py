@@ -57,7 +57,7 @@ class CommitteeClient:
         self._handles = {}
         known = self._epochs
         for ends in self._all("ends", self.present.epoch, count=self.present.quorum).values():
-            with contextlib.suppress(BadCertificate):  # a replica that lies; others do not
+            with contextlib.suppress(BadCertificate, TypeError):  # a replica that lies; others do not
                 self._advance(decisions.following(known, ends))
         return self.present
 
@@ -164,14 +164,15 @@ class CommitteeClient:
 
         Those that do not answer say nothing but their name, where it is known.
         """
-        present = self.refresh()
-        founding = {seat for seat, key in enumerate(self.first.keys) if key in present.keys}
-        said = {seat: dict(one) for seat, one in self._all("status").items()}
-        found = [said.get(seat, {"name": replica_name(seat)}) for seat in sorted(founding | set(self._handles))]
-        for one in found:
-            key = bytes.fromhex(one["public"]) if "public" in one else b""
-            one["voter"] = present.keys.index(key) if key in present.keys else None
-        return found
+        voters = {key.hex(): voter for voter, key in enumerate(self.refresh().keys)}
+        publics = {seat: key.hex() for seat, key in enumerate(self.first.keys)}
+        said = {seat: one for seat, one in self._all("status").items() if isinstance(one, dict)}
+        publics = {seat: str(one.get("public", "")) for seat, one in said.items()} | publics
+        founding = {seat for seat in range(len(self.first.keys)) if publics[seat] in voters}
+        return [
+            said.get(seat, {}) | {"name": replica_name(seat), "voter": voters.get(publics.get(seat, ""))}
+            for seat in sorted(founding | set(self._handles))
+        ]
 
     def _carried(self, motions: list[Motion]) -> list[Decision]:
         expires_ns = min(motion.expires_utc_ns for motion in motions)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -25,17 +25,19 @@ _NAME: Final = re.compile(r"consensus-([1-9][0-9]{0,5})")
 
 @dataclass(frozen=True)
 class Seats:
-    """The seats of a committee."""
+    """The seats of a committee: those that voters sit in, and those that stand by."""
 
     keys: Mapping[int, bytes]
-    """Public key by number, of those that voters sit in, and of those that stand by."""
+    """Public key by number."""
+    addresses: Mapping[int, str]
+    """Of the machine where the seat's folder is, by number, where it is known."""
     fresh: int
     """Number of the next one."""
 
     @classmethod
-    def founding(cls, first: Committee) -> Seats:
+    def founding(cls, first: Committee, addresses: Sequence[str] = ()) -> Seats:
         """Those of a committee that has not changed."""
-        return cls(dict(enumerate(first.keys)), len(first.keys))
+        return cls(dict(enumerate(first.keys)), dict(enumerate(addresses)), len(first.keys))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -46,13 +48,16 @@ class Seats:
         """Without the next numbers, which somebody is about to use."""
         return replace(self, fresh=self.fresh + count)
 
-    def taken(self, keys: Mapping[int, bytes]) -> Seats:
+    def taken(self, keys: Mapping[int, bytes], addresses: Mapping[int, str]) -> Seats:
         """With these, too."""
-        return replace(self, keys={**self.keys, **keys})
+        fresh = max([self.fresh, *(number + 1 for number in keys)])
+        return Seats({**self.keys, **keys}, {**self.addresses, **addresses}, fresh)
 
     def left(self, present: Committee) -> Seats:
         """Only those of the voters of an epoch."""
-        return replace(self, keys={number: key for number, key in self.keys.items() if key in present.keys})
+        keys = {number: key for number, key in self.keys.items() if key in present.keys}
+        addresses = {number: where for number, where in self.addresses.items() if number in keys}
+        return replace(self, keys=keys, addresses=addresses)
 
 
 def replica_name(number: int) -> str:
@@ -81,8 +86,10 @@ def read(folder: Path, first: Committee) -> Seats:
         fields = json.loads(path.read_text())
         if (fields["format"], fields["chain"]) != (FORMAT, first.chain.hex()):
             raise ValueError(fields["chain"])
-        keys = {int(number): bytes.fromhex(key) for number, key in fields["seats"].items()}
-        return Seats(keys, max([int(fields["fresh"]), *(number + 1 for number in keys)]))
+        listed = {_number(name): seat for name, seat in fields["seats"].items()}
+        keys = {number: bytes.fromhex(seat["key"]) for number, seat in listed.items()}
+        addresses = {number: str(seat["address"]) for number, seat in listed.items()}
+        return Seats(keys, addresses, _number(fields["fresh"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidInput(
             f"{path} does not say which seats the committee has", "Restore it, or move it away to begin as founded"
@@ -93,10 +100,20 @@ def write(folder: Path, first: Committee, seats: Seats) -> None:
     """Keep the seats, durably, before anything is done that rests on it."""
     path = folder / "seats.json"
     draft = path.with_suffix(".draft")
-    facts = {"format": FORMAT, "chain": first.chain.hex(), "fresh": seats.fresh}
-    listed = {str(number): seats.keys[number].hex() for number in sorted(seats.keys)}
+    facts = {"format": FORMAT, "chain": first.chain.hex(), "fresh": replica_name(seats.fresh)}
+    listed = {
+        replica_name(number): {"key": seats.keys[number].hex(), "address": seats.addresses.get(number, "")}
+        for number in sorted(seats.keys)
+    }
     with draft.open("w") as file:
         file.write(json.dumps({**facts, "seats": listed}, indent=2) + "\n")
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
+
+
+def _number(name: str) -> int:
+    number = seat_of(name)
+    if number is None:
+        raise ValueError(name)
+    return number

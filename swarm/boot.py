@@ -36,7 +36,7 @@ from cluster import head, runtime, session, topology
 from cluster.errors import BootFailed, InvalidSettings, SessionConflict, SwarmError, SwarmUnavailable
 from cluster.session import Session
 from consensus import decisions, seats
-from consensus.seats import replica_name
+from consensus.seats import Seats, replica_name
 from consensus.simplex.types import Committee
 from hive.hub.agent import Hub
 from hive.hub.registry import RosterEntry
@@ -245,9 +245,9 @@ def roster(settings: Settings, home: Path | None = None) -> tuple[tuple[RosterLi
         for line in ROSTER
         for number in range(1, (settings.agents.instances if line.many else 1) + 1)
     )
-    voters = tuple(
-        (VOTER, RosterEntry(agent_id=name, role=Role.CONSENSUS, critical=False)) for name in _seated(settings, home)
-    )
+    known = _seats(settings, home)
+    names = known.names if known is not None else tuple(map(replica_name, range(settings.consensus.voters)))
+    voters = tuple((VOTER, RosterEntry(agent_id=name, role=Role.CONSENSUS, critical=False)) for name in names)
     found = agents + voters
     if len(found) > MOST_ROWS:
         raise InvalidSettings(
@@ -290,7 +290,7 @@ def create_agents(
     seated = [entry.agent_id for line, entry in entries if issubclass(line.agent, (RiskAgent, GateAgent))]
     asked = shares(seated, settings.agents, topology.discover(), runtime.free_resources())
     voters = [entry.agent_id for line, entry in entries if line is VOTER]
-    places = dict(zip(voters, runtime.places(VOTERS_PLACES, len(voters)) if voters else (), strict=True))
+    places = dict(zip(voters, _places(settings, home, voters) if voters else (), strict=True))
     for line, entry in entries:
         identity = Identity(
             agent_id=entry.agent_id,
@@ -358,31 +358,41 @@ def found_committee(settings: Settings, home: Path, created: dict[str, Any], giv
     try:
         left_s = max(0.1, give_up - time.monotonic())
         answers = runtime.wait_for([voter.founding.remote() for voter in voters], left_s)
-        text = next((text for _, text in answers if text), "")
+        text = next((text for _, _, text in answers if text), "")
         if not text:
             salt = os.urandom(SALT_BYTES)
-            text = decisions.committee_text(Committee.founded(tuple(key for key, _ in answers), salt), salt)
+            text = decisions.committee_text(Committee.founded(tuple(key for key, _, _ in answers), salt), salt)
         runtime.wait_for([voter.found.remote(text) for voter in voters], max(0.1, give_up - time.monotonic()))
     except (SwarmError, runtime.ActorUnreachable) as error:
         raise BootFailed(f"the committee could not be founded: {error}", "Mend that, and start again") from error
+    first = decisions.committee_of(text, "the founding")
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # where all voters are on other machines
+    seats.write(path.parent, first, Seats.founding(first, [address for _, address, _ in answers]))
     draft = path.with_suffix(".draft")
     draft.write_text(text)
     draft.replace(path)
 
 
-def _seated(settings: Settings, home: Path | None) -> tuple[str, ...]:
-    """Names of the home's voters; those of a founding where it has no committee."""
+def _places(settings: Settings, home: Path, voters: list[str]) -> list[Any]:
+    """Places for voters, each on the machine where its log is."""
+    known = _seats(settings, home)
+    addresses = {} if known is None else {replica_name(number): where for number, where in known.addresses.items()}
+    return runtime.places(VOTERS_PLACES, [addresses.get(name, "") for name in voters])
+
+
+def _seats(settings: Settings, home: Path | None) -> Seats | None:
+    """The seats of the home's committee; None where it has none, or shall not have one come up."""
     voters = settings.consensus.voters
     path = committee_path(home) if home is not None else None
     if path is None or not path.exists() or not voters:
-        return tuple(replica_name(number) for number in range(voters))
+        return None
     first = decisions.read_committee(path)
     if len(first.keys) != voters:
         raise InvalidSettings(
             f"{path} was founded with {len(first.keys)} voters, consensus.voters is {voters}",
             "Give the size at founding, whatever it is now, or move the folder away to found another one",
         )
-    return seats.read(path.parent, first).names
+    return seats.read(path.parent, first)
 
 
 def _until_healthy(hub: Any, settings: Settings, give_up: float, progress: Progress) -> SwarmHealth:

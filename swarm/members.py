@@ -95,18 +95,17 @@ def _change(
     chosen: Callable[[Seats, Committee, Mapping[int, Any]], Chosen],
     deadline_s: float | None,
 ) -> tuple[Decision, Seats]:
-    folder = boot.committee_path(home).parent
     with session.exclusive(home):
         said = _said(committee)
         present = committee.present
-        before = seats.read(folder, committee.first)
+        before = _known(committee, home, said)
         leaving, joining = chosen(before, present, said)
         numbers = range(before.fresh, before.fresh + joining)
-        seats.write(folder, committee.first, before := before.reserved(joining))
+        _keep(committee, home, before := before.reserved(joining))
         stay = {number: one for number, one in said.items() if before.keys.get(number) not in leaving}
         try:
-            keys = _seated(committee, boot.committee_path(home).read_text(), numbers, stay)
-            seats.write(folder, committee.first, before.taken(keys))
+            keys, addresses = _seated(committee, boot.committee_path(home).read_text(), numbers, stay)
+            _keep(committee, home, during := before.taken(keys, addresses))
             _caught_up(committee, numbers, stay, present.faults)
             motion = _motion(committee, present, leaving, list(keys.values()), stay, deadline_s)
             epoch, given = committee.vote(motion)
@@ -114,13 +113,13 @@ def _change(
                 raise StaleEpoch("the committee has changed meanwhile", "Look at it, and try again")
         except BaseException:
             _end(committee, numbers)
-            seats.write(folder, committee.first, before)
+            _keep(committee, home, before)
             raise
         try:
             decision = committee.finalize(motion, epoch, given)
         except Refused:  # f+1 say so: it will not be decided
             _end(committee, numbers)
-            seats.write(folder, committee.first, before)
+            _keep(committee, home, before)
             raise
         except SwarmError as error:
             names = ", ".join(map(replica_name, numbers)) or "those who would leave"
@@ -129,11 +128,10 @@ def _change(
                 "See `swarm consensus status`; the next change ends whoever is no voter",
             ) from error
         _taking_part(committee, numbers, decision.epoch + 1)
-        after = before.taken(keys).left(committee.present)
+        after = during.left(committee.present)
         observing = {number for number, one in _said(committee).items() if one["voter"] is None}
-        _end(committee, sorted(observing | (set(before.keys) - set(after.keys))))
-        seats.write(folder, committee.first, after)
-        _record(home, after)
+        _end(committee, sorted((observing | set(during.keys)) - set(after.keys)))
+        _keep(committee, home, after)
         return decision, after
 
 
@@ -149,10 +147,19 @@ def _said(committee: CommitteeClient) -> dict[int, dict[str, Any]]:
     return {_number(one["name"]): one for one in committee.status() if "height" in one}
 
 
-def _seated(committee: CommitteeClient, text: str, numbers: Sequence[int], said: Mapping[int, Any]) -> dict[int, bytes]:
-    """Start fresh seats on the nodes with fewest voters; their public keys."""
+def _known(committee: CommitteeClient, home: Path, said: Mapping[int, Any]) -> Seats:
+    """The seats on file, and voters who live and are missing there."""
+    found = seats.read(boot.committee_path(home).parent, committee.first)
+    missing = {seat: one for seat, one in said.items() if one["voter"] is not None and seat not in found.keys}
+    return found.taken({seat: committee.present.keys[one["voter"]] for seat, one in missing.items()}, {})
+
+
+def _seated(
+    committee: CommitteeClient, text: str, numbers: Sequence[int], said: Mapping[int, Any]
+) -> tuple[dict[int, bytes], dict[int, str]]:
+    """Start fresh seats on the nodes with fewest voters; their public keys, and the addresses of their machines."""
     if not numbers:
-        return {}
+        return {}, {}
     terms = _terms(committee, said)
     alive = runtime.nodes()
     voters = Counter(dict.fromkeys(alive, 0))
@@ -174,7 +181,8 @@ def _seated(committee: CommitteeClient, text: str, numbers: Sequence[int], said:
         runtime.wait_for([seat.found.remote(text, True) for seat in fresh], CALL_S)
     except (SwarmError, runtime.ActorUnreachable) as error:
         raise BootFailed(f"a fresh seat did not come up: {error}", "Mend that, and try again") from error
-    return {number: key for number, (key, _) in zip(numbers, answers, strict=True)}
+    found = dict(zip(numbers, answers, strict=True))
+    return {number: key for number, (key, _, _) in found.items()}, {number: at for number, (_, at, _) in found.items()}
 
 
 def _terms(committee: CommitteeClient, said: Mapping[int, Any]) -> Terms:
@@ -197,7 +205,7 @@ def _caught_up(committee: CommitteeClient, numbers: Sequence[int], said: Mapping
         return all(number in now and now[number]["height"] >= wanted for number in numbers)
 
     if numbers and not head.until(there, JOINING_S):
-        raise BootFailed(f"no fresh seat has learned what was decided within {JOINING_S:g} s", "Run `swarm health`")
+        raise BootFailed(f"a fresh seat did not learn what was decided within {JOINING_S:g} s", "Run `swarm health`")
 
 
 def _motion(
@@ -245,9 +253,10 @@ def _end(committee: CommitteeClient, numbers: Sequence[int]) -> None:
         runtime.wait_for([hub.deregister.remote(name) for name in names], CALL_S)
 
 
-def _record(home: Path, after: Seats) -> None:
-    """Have `swarm down` end the voters that there are now."""
+def _keep(committee: CommitteeClient, home: Path, known: Seats) -> None:
+    """Have `swarm up` start the voters of these seats, and `swarm down` end them."""
+    seats.write(boot.committee_path(home).parent, committee.first, known)
     record = session.read(home)
     if record is not None:
         others = tuple(name for name in record.actors if seat_of(name) is None)
-        session.write(home, dataclasses.replace(record, actors=(*others, *after.names)))
+        session.write(home, dataclasses.replace(record, actors=(*others, *known.names)))

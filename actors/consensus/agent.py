@@ -103,8 +103,8 @@ class ReplicaAgent(Agent):
         return super().ping()
 
     @runtime.answered_in("control")
-    def founding(self) -> tuple[bytes, str]:
-        """The voter's public key, and the committee it is in; empty text while it is in none.
+    def founding(self) -> tuple[bytes, str, str]:
+        """The voter's public key, the address of its machine, and the committee it is in: no text while in none.
 
         Raises
         ------
@@ -112,7 +112,7 @@ class ReplicaAgent(Agent):
             The key is missing, or others may read it.
         """
         public = self._key().public
-        return public, self._seat.committee.read_text() if self._seat.founded else ""
+        return public, runtime.node_address(), self._seat.committee.read_text() if self._seat.founded else ""
 
     @runtime.answered_in("control")
     def found(self, committee: str, later: bool = False) -> None:
@@ -192,7 +192,7 @@ class ReplicaAgent(Agent):
     @runtime.answered_in("clients")
     def ends(self, epoch: int) -> list[bytes]:
         """What proves how epochs ended, and so who votes now."""
-        return self._taking_part().ends(epoch)
+        return self._replica.ends(epoch) if self._replica is not None else []
 
     @runtime.answered_in("clients")
     def evidence(self) -> list[bytes]:

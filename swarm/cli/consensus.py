@@ -22,7 +22,7 @@ Keys = Annotated[Path | None, typer.Option("--keys", help="File of the committee
 
 @app.command()
 def status(context: typer.Context, address: Address = None, keys: Keys = None, as_json: Json = False) -> None:
-    """Every seat: its voter's number, where it stands, what it decided, verified, synced and dropped, and how it fares."""
+    """Every seat: its voter's number, where it stands, what it verified, synced and dropped, and how it fares."""
     from swarm.report.consensus import status as shown
 
     here: Context = context.obj

@@ -23,14 +23,14 @@ def status(said: Sequence[Mapping[str, Any]], reasons: Mapping[str, str]) -> Ren
     table = _table("replica", "voter", "state", *(name.replace("_", " ") for name in columns), "decided in", "")
     for one in said:
         name, reason = one["name"], reasons.get(one["name"])
+        voter = str(one["voter"]) if one["voter"] is not None else "observer" if "height" in one else ""
         if "height" not in one:
-            table.add_row(name, "", one.get("state", "no answer"), *("" for _ in columns), "", reason)
+            table.add_row(name, voter, one.get("state", "no answer"), *("" for _ in columns), "", reason)
             continue
         figures = (str(one[column]) for column in columns)
-        voter = "observer" if one["voter"] is None else str(one["voter"])
         table.add_row(name, voter, one["state"], *figures, _median(one["latency_histogram_us"]), reason)
     lines: list[RenderableType] = [table]
-    nodes = [one["node"] for one in said if one.get("voter") is not None]
+    nodes = [one["node"] for one in said if one["voter"] is not None and "node" in one]
     if len(nodes) > len(set(nodes)):
         several = f"{len(set(nodes))} nodes: the loss of one takes several"
         where = "one node: its loss takes them all" if len(set(nodes)) == 1 else several
@@ -38,7 +38,7 @@ def status(said: Sequence[Mapping[str, Any]], reasons: Mapping[str, str]) -> Ren
     latest = max((one["epoch"] for one in said if "epoch" in one), default=0)
     quarantined = sorted({voter for one in said if one.get("epoch") == latest for voter in one["quarantined"]})
     if quarantined:
-        seats = {one["voter"]: one["name"] for one in said if one.get("voter") is not None}
+        seats = {one["voter"]: one["name"] for one in said}
         names = ", ".join(seats.get(voter, f"voter {voter}") for voter in quarantined)
         lines.append(Text(f"quarantined by agreement: {names}; see `swarm consensus log --evidence`", style="red"))
     return Group(*lines)
