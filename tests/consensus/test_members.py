@@ -5,13 +5,16 @@ The tests follow each other: each finds the committee as the one before has left
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import signal
 import threading
 import time
 from contextlib import contextmanager
 
 import pytest
+from rich.console import Console
 
 from cluster import head, runtime
 from cluster.errors import InvalidRequest, InvalidSettings, SwarmError
@@ -23,6 +26,7 @@ from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import load_key
 from hive.messages.health import AgentState
 from swarm import boot, members
+from swarm.report.consensus import status
 from swarm.settings import Settings
 from tests.conftest import agent, eventually, stopped
 
@@ -115,6 +119,18 @@ def test_a_voter_is_replaced_under_load_and_the_committee_never_stops(committee,
     found = late.propose("raise_limit", b"var 0.03")
     decided[found.id] = found
     assert (found.epoch, late.present) == (1, committee.present)
+
+
+def test_status_says_who_votes_who_observes_and_that_they_share_a_node(committee):
+    said = committee.status()
+    said[0] = said[0] | {"voter": None}
+    console = Console(file=io.StringIO(), width=220)
+    console.print(status(said, {"consensus-3": "its reason"}))
+    text = console.file.getvalue()
+    assert re.search(r"consensus-1 +observer +HEALTHY", text)
+    assert re.search(r"consensus-5 +1 +HEALTHY", text)
+    assert "its reason" in text
+    assert "3 voters share one node: its loss takes them all" in text
 
 
 def test_the_ballots_of_who_was_replaced_do_not_count(committee, home):
