@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -22,12 +23,17 @@ from ray.exceptions import (
     RayError,
     RayTaskError,
 )
+from ray.util.placement_group import get_placement_group, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from cluster import head
 from cluster.errors import DeadlineExceeded, SessionConflict, SwarmError, SwarmUnavailable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+PLACE = {"memory": 1.0}  # a place must ask for something: a byte is missed by nobody, a share of a core would be
+ON_THIS = 0.001  # of what Ray gives every node under its address: room for a thousand
+PLACES_S = 30.0
 PROBE_S = 3.0  # how long a server may take to greet
 HTTP2_SETTINGS = b"\x04"  # type of the frame that both sides of HTTP/2 begin with (RFC 9113, 6.5)
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + HTTP2_SETTINGS + b"\0" * 5
@@ -148,12 +154,12 @@ def spawn(
     max_concurrency: int | None = None,
     max_pending_calls: int = -1,
     resources: dict[str, float] | None = None,
-    spread: bool = False,
+    place: Any = None,
 ) -> Any:
     """Create ``cls`` as a named, detached actor that Ray restarts for ever and whose calls Ray never repeats.
 
-    Agents ask for no CPU: a roster is larger than a laptop has cores, and Ray would count, not pin, them. ``spread``
-    asks for nodes in turn, where there are several.
+    Agents ask for no CPU: a roster is larger than a laptop has cores, and Ray would count, not pin, them. ``place`` is
+    one of :func:`places` or :func:`place_on`; without one Ray chooses.
 
     Raises
     ------
@@ -168,8 +174,8 @@ def spawn(
         "concurrency_groups": concurrency_groups,
         "resources": resources,
     }
-    if spread:
-        options["scheduling_strategy"] = "SPREAD"
+    if place is not None:
+        options["scheduling_strategy"] = place
     if max_concurrency is not None:
         options["max_concurrency"] = max_concurrency
     actor_class: Any = ray.remote(**options)(cls)
@@ -180,6 +186,54 @@ def spawn(
             f"an actor named {name} already lives in namespace {namespace} of this Ray",
             "Use the swarm that lives there, take it down, or set another `namespace`",
         ) from error
+
+
+def nodes() -> list[str]:
+    """Ids of the nodes that live."""
+    return [str(node["NodeID"]) for node in ray.nodes() if node["Alive"]]
+
+
+def places(group: str, addresses: Sequence[str]) -> list[Any]:
+    """Places for actors on as many nodes as there are: each on one of its own where they suffice.
+
+    An actor is restarted in its place, so on the same node, as long as that lives. With one node they are places
+    anywhere; with more, a placement group of this name holds them until :func:`release`.
+
+    Parameters
+    ----------
+    addresses : sequence of str
+        Of the machine that each must be on, because its files are there; empty, or of none that lives: on any.
+
+    Raises
+    ------
+    SwarmUnavailable
+        Ray does not grant them.
+    """
+    release(group)
+    alive = Counter(str(node["NodeManagerAddress"]) for node in ray.nodes() if node["Alive"])
+    if alive.total() < 2:
+        return [None] * len(addresses)
+    bound = Counter(address for address in addresses if address in alive)
+    strategy = "STRICT_SPREAD" if alive.total() >= len(addresses) and bound <= alive else "SPREAD"
+    bundles = [PLACE | ({f"node:{address}": ON_THIS} if address in alive else {}) for address in addresses]
+    made = placement_group(bundles, strategy=strategy, name=group, lifetime="detached")
+    if not made.wait(PLACES_S):
+        remove_placement_group(made)
+        raise SwarmUnavailable(
+            f"Ray grants no {len(addresses)} places on {alive.total()} nodes", "See what `ray status` says"
+        )
+    return [PlacementGroupSchedulingStrategy(made, placement_group_bundle_index=place) for place in range(len(bundles))]
+
+
+def place_on(node: str) -> Any:
+    """A place on this node, and on no other one should it die."""
+    return NodeAffinitySchedulingStrategy(node, soft=False)
+
+
+def release(group: str) -> None:
+    """Give up the places of this name, where there are any; who still lives in them dies."""
+    with contextlib.suppress(ValueError):  # there is none
+        remove_placement_group(get_placement_group(group))
 
 
 def find_actor(name: str, namespace: str) -> Any:
@@ -261,6 +315,11 @@ def granted_resources() -> dict[str, float]:
 def node_id() -> str:
     """Id of the Ray node this process runs on."""
     return str(ray.get_runtime_context().get_node_id())
+
+
+def node_address() -> str:
+    """Address of the machine this process runs on, as Ray knows it."""
+    return str(ray.util.get_node_ip_address())
 
 
 def own_handle() -> Any:

@@ -2,38 +2,34 @@
 
 Nothing a replica says is believed: a decision is verified here against the first committee's public keys, so one honest
 answer is enough, and a lie is only a delay. What cannot prove itself, such as a refusal, counts when f+1 replicas say
-the same.
+the same. The committee changes while it works: who votes now is proved by the ends of the epochs before, and voters are
+found by their names.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from typing import Any
 
 from cluster import runtime
 from cluster.errors import InvalidInput, Overloaded, SwarmError, SwarmUnavailable
 from consensus import ballots, decisions
-from consensus.ballots import Ballot, Direction, Estimate, Estimated, Motion, Moved
+from consensus.ballots import Ballot, Estimate, Estimated, Motion, Moved
 from consensus.decisions import Decision
-from consensus.errors import BadBallot, BadCertificate, NoQuorum, Refused, StaleEpoch, Undecided
+from consensus.errors import BadCertificate, NoQuorum, Refused, StaleEpoch, Undecided
+from consensus.seats import replica_name, seat_of
 from consensus.simplex import proofs
 from consensus.simplex.crypto import Checker
 from consensus.simplex.proofs import Proof
 from consensus.simplex.types import Committee, Malformed, packed
 
 CALL_S = 5.0
-HEDGE_S = 0.02  # how long fewer replicas may take than there are before the others are asked too
 RETRY_S = 0.05
+HEDGE_S = 0.02  # how long few replicas may take before all are asked
 LOG_PAGE = 256
 MOST_CERTIFIED = 64
-RECENT = 8  # blocks looked into for the committees of all epochs
-
-
-def replica_name(number: int) -> str:
-    """Name in Ray of a voter, by its number in the first committee."""
-    return f"consensus-{number + 1}"
 
 
 class CommitteeClient:
@@ -48,17 +44,28 @@ class CommitteeClient:
     """
 
     def __init__(self, first: Committee, namespace: str, *, deadline_s: float = 5.0, proposer: str = "") -> None:
-        self.first, self._namespace, self._deadline_s, self._proposer = first, namespace, deadline_s, proposer
+        self.first, self.namespace, self._deadline_s, self._proposer = first, namespace, deadline_s, proposer
         self._handles: dict[int, Any] = {}
+        self._epochs = [first]
         self._certified: dict[bytes, decisions.Certified] = {}
-        self._quick = list(range(len(first.keys)))
-        """Replicas, those that answered last first."""
-        self._leader = 0
-        """Who led when ballots were given: the first to be asked for a decision."""
-        self._known: Sequence[Committee] = (first,)
-        """Of every epoch that was proved to this client, by epoch."""
-        self._wary = False
-        """Whether somebody's ballot was none: from then on each is verified here before it is shown."""
+        self._quick: list[int] = []
+        """Seats whose voters gave ballots, who answered last first."""
+        self._leader: Any = None
+        """Seat that leads, as somebody said: the first to be asked for a decision."""
+
+    @property
+    def present(self) -> Committee:
+        """Of the last epoch that was proved to this client."""
+        return self._epochs[-1]
+
+    def refresh(self) -> Committee:
+        """The committee of the last epoch that any replica can prove; its voters are looked for anew."""
+        self._handles = {}
+        known = self._epochs
+        for ends in self._all("ends", self.present.epoch, count=self.present.quorum).values():
+            with contextlib.suppress(BadCertificate, TypeError):  # a replica that lies; others do not
+                self._advance(decisions.following(known, ends))
+        return self.present
 
     def propose(
         self, kind: str, payload: bytes = b"", *, evidence: Sequence[str] = (), deadline_s: float | None = None
@@ -134,56 +141,49 @@ class CommitteeClient:
     def decision(self, identity: bytes) -> Decision | None:
         """The decision about a motion, where any replica can prove one."""
         for answers in self._all("decided", [identity]).values():
-            for answer in answers:
-                if answer.evidence:
-                    try:
-                        return self._proved(answer.evidence, identity)
-                    except BadCertificate:
-                        continue
+            for answer in answers if isinstance(answers, list) else ():
+                with contextlib.suppress(BadCertificate):
+                    return self._proved(getattr(answer, "evidence", b""), identity)
         return None
 
     def log(self, above: int = 0, most: int = LOG_PAGE) -> list[Decision]:
         """Decisions above a height, lowest first, each verified; from the replica that can prove most."""
-        best: list[Decision] = []
+        best: dict[bytes, Decision] = {}
         for entries in self._all("log", above, most).values():
             try:
-                found = [self._proved(evidence, identity) for identity, _, evidence in entries]
-            except BadCertificate:
+                proved = [self._proved(evidence, identity) for identity, _, evidence in entries]
+            except (BadCertificate, TypeError, ValueError):
                 continue  # a replica that lies; there are others
-            best = max(best, found, key=len)
-        return best
+            best = max(best, {entry.id: entry for entry in proved if entry.height > above}, key=len)
+        return sorted(best.values(), key=lambda entry: entry.height)
 
     def evidence(self) -> list[Proof]:
         """Proofs of misconduct that replicas hold, each once, and checked: what proves nothing is left out."""
-        checkers = {committee.epoch: Checker(committee) for committee in self._committees()}
+        self.refresh()
+        checkers = [Checker(committee) for committee in self._epochs]
         found: list[Proof] = []
         held = [data for said in self._all("evidence").values() if isinstance(said, list) for data in said]
         for data in sorted({data for data in held if isinstance(data, bytes)}):
-            try:
+            with contextlib.suppress(Malformed):
                 proof = proofs.decode(data)
-            except Malformed:
-                continue
-            if proof.epoch in checkers and proof.holds(checkers[proof.epoch]):
-                found.append(proof)
+                if proof.epoch < len(checkers) and proof.holds(checkers[proof.epoch]):
+                    found.append(proof)
         return found
 
     def status(self) -> list[dict[str, Any]]:
-        """What each replica says of itself; those that do not answer say nothing but their name."""
-        said = self._all("status")
-        return [said.get(number, {"name": replica_name(number)}) for number in range(len(self.first.keys))]
+        """What each seat says of itself, with its voter's number in the present epoch, or None for one that observes.
 
-    def _committees(self) -> Sequence[Committee]:
-        """Of every epoch until now, as replicas can prove: what proves a decision proves the epochs before it."""
-        claimed = [said.get("height", 0) for said in self.status()]
-        heights = sorted((height for height in claimed if isinstance(height, int)), reverse=True)
-        honest = max([0, *heights[self.first.faults : self.first.faults + 1]])  # at least one that is honest is so high
-        known: Sequence[Committee] = self._known
-        for entries in self._all("log", max(0, honest - RECENT), LOG_PAGE).values():
-            for evidence in {evidence for _, _, evidence in entries}:
-                with suppress(BadCertificate):
-                    known = max(known, decisions.certified(self.first, evidence).known, key=len)
-        self._known = known
-        return known
+        Those that do not answer say nothing but their name, where it is known.
+        """
+        voters = {key.hex(): voter for voter, key in enumerate(self.refresh().keys)}
+        publics = {seat: key.hex() for seat, key in enumerate(self.first.keys)}
+        said = {seat: one for seat, one in self._all("status").items() if isinstance(one, dict)}
+        publics = {seat: str(one.get("public", "")) for seat, one in said.items()} | publics
+        founding = {seat for seat in range(len(self.first.keys)) if publics[seat] in voters}
+        return [
+            said.get(seat, {}) | {"name": replica_name(seat), "voter": voters.get(publics.get(seat, ""))}
+            for seat in sorted(founding | set(self._handles))
+        ]
 
     def _carried(self, motions: list[Motion]) -> list[Decision]:
         expires_ns = min(motion.expires_utc_ns for motion in motions)
@@ -195,47 +195,53 @@ class CommitteeClient:
             except StaleEpoch:  # the committee changed in between; the same motions, with its new members' ballots
                 if time.time_ns() >= expires_ns:
                     raise
-            except BadBallot:  # one that lies must not keep the others from being heard
-                if self._wary or time.time_ns() >= expires_ns:
-                    raise
-                self._wary = True
 
     def _votes(self, motions: list[Motion]) -> tuple[int, list[tuple[Ballot, ...]]]:
-        """Ballots of as many as the motions need; of more, while those that came decide nothing."""
-        faults = self.first.faults
-        least = max(ballots.needed(motion.direction, self.first) for motion in motions)
-        packed_motions = [packed(ballots.motion_fields(motion)) for motion in motions]
+        """The epoch, and ballots of as many as the motions need; of more, while those that came decide nothing."""
         give_up_ns = min(motion.expires_utc_ns for motion in motions)
-        by_epoch: dict[int, list[list[Ballot | SwarmError]]] = {}
-        answered = 0
-        for number, (epoch, leader, said) in self._hedged("ballots", packed_motions, asking=least, until_ns=give_up_ns):
-            answered += 1
-            self._quick.remove(number)
-            self._quick.insert(0, number)
-            self._leader = leader
-            columns = by_epoch.setdefault(epoch, [])
-            columns.append(said)
-            if len(columns) >= least:
-                given = self._given(motions, epoch, columns)
-                if all(_settled(motion, own, faults) for motion, own in zip(motions, given, strict=True)):
-                    return epoch, given
-        epoch, columns = max(by_epoch.items(), key=lambda item: len(item[1]), default=(0, []))
-        if len(columns) < least:
-            raise NoQuorum(
-                f"{answered} of {len(self.first.keys)} replicas gave a ballot, and {least} are needed",
-                "Run `swarm health`",
-            )
-        return epoch, self._given(motions, epoch, columns)
+        while True:
+            try:
+                found = self._polled(motions, give_up_ns)
+            except NoQuorum:
+                self._handles = {}  # they may live, and live elsewhere, when they are asked again
+                raise
+            if found is not None:
+                return found
+            time.sleep(RETRY_S)
 
-    def _given(
-        self, motions: list[Motion], epoch: int, columns: Sequence[list[Ballot | SwarmError]]
-    ) -> list[tuple[Ballot, ...]]:
-        """Each motion's ballots, of replicas that gave one."""
-        said: list[Sequence[Ballot | SwarmError]] = list(zip(*columns, strict=True))
-        known = self._known if not self._wary or epoch < len(self._known) else self._committees()
-        if self._wary and epoch < len(known):
-            said = [_genuine(motion, own, known[epoch]) for motion, own in zip(motions, said, strict=True)]
-        return [_ballots_of(own) for own in said]
+    def _polled(self, motions: list[Motion], give_up_ns: int) -> tuple[int, list[tuple[Ballot, ...]]] | None:
+        """Ballots of one round; None where the committee changes, and the next round will know more."""
+        questions = [packed(ballots.motion_fields(motion)) for motion in motions]
+        by_epoch: dict[int, list[list[Any]]] = {}
+        columns: list[list[Any]] = []
+        epoch, answered = self.present.epoch, 0
+        least = max(ballots.needed(motion.direction, self.present) for motion in motions)
+        for seat, answer in self._hedged("ballots", questions, asking=least, until_ns=give_up_ns):
+            match answer:
+                case (int() as theirs, leader, list() as said) if theirs >= 0:
+                    answered += 1
+                    if len(said) == len(motions):  # who is no voter gives none
+                        by_epoch.setdefault(theirs, []).append(said)
+                        self._quick, self._leader = [seat, *(other for other in self._quick if other != seat)], leader
+            epoch, columns = max(by_epoch.items(), key=lambda item: len(item[1]), default=(epoch, []))
+            if epoch > self.present.epoch:
+                if len(columns) > self.present.faults and self.refresh().epoch >= epoch:
+                    return None  # there are others to be asked
+                continue
+            committee = self._epochs[epoch]
+            least = max(ballots.needed(motion.direction, committee) for motion in motions)
+            given = _given(motions, columns, committee)
+            if all(_settled(motion, own, committee) for motion, own in zip(motions, given, strict=True)):
+                return epoch, given
+        if len(columns) >= least and epoch <= self.present.epoch:
+            return epoch, _given(motions, columns, self._epochs[epoch])
+        if answered >= least and time.time_ns() < give_up_ns:
+            self.refresh()
+            return None  # they live, and are not all in the same epoch yet
+        raise NoQuorum(
+            f"{len(columns)} of {len(self.present.keys)} voters gave a ballot, and {least} are needed",
+            "Run `swarm health`",
+        )
 
     def _finalised(self, bodies: list[bytes], identities: list[bytes], expires_utc_ns: int) -> list[Decision]:
         found: dict[int, Decision] = {}
@@ -247,11 +253,13 @@ class CommitteeClient:
             for _, answers in self._hedged(
                 "decide", asked, left_s, asking=1, first=self._leader, until_ns=expires_utc_ns
             ):
+                if not isinstance(answers, list):
+                    continue
                 answered += bool(answers)
                 for place, answer in zip(open_, answers, strict=False):
                     self._take(answer, place, identities[place], found, refusals)
                 for same in refusals.values():
-                    if len(same) > self.first.faults:
+                    if len(same) > self.present.faults:
                         raise same[0]
                 if len(found) == len(bodies):
                     return [found[place] for place in range(len(bodies))]
@@ -264,32 +272,34 @@ class CommitteeClient:
         )
 
     def _hedged(
-        self, method: str, *arguments: Any, asking: int, until_ns: int, first: int | None = None
+        self, method: str, *arguments: Any, asking: int, until_ns: int, first: Any = None
     ) -> Iterator[tuple[int, Any]]:
-        """(number, answer) of replicas as they come, until a moment of UTC.
+        """(seat, answer) of replicas as they come, until a moment of UTC.
 
-        ``asking`` of them are asked at first, ``first`` and those that were quickest; the others too as soon as one
+        ``asking`` of them are asked at first, ``first`` and those that answered last; the others too as soon as one
         fails, what came did not suffice, or some time has passed.
         """
-        order = sorted(self._quick, key=lambda number: number != first)
-        pending = self._asked(method, *arguments, numbers=order[:asking])
-        rest = order[asking:]
+        self._look()
+        seats = [seat for seat in self._quick if seat in self._handles]
+        seats += [seat for seat in self._handles if seat not in seats]
+        seats.sort(key=lambda seat: seat != first)
+        pending, rest = self._asked(method, *arguments, seats=seats[:asking]), seats[asking:]
         hedge_ns = time.time_ns() + int(HEDGE_S * 1e9)
         while pending or rest:
-            if rest and (time.time_ns() >= hedge_ns or len(pending) == 0):
-                pending |= self._asked(method, *arguments, numbers=rest)
+            if rest and (not pending or time.time_ns() >= hedge_ns):
+                pending |= self._asked(method, *arguments, seats=rest)
                 rest = []
+                continue
             until = min(until_ns, hedge_ns) if rest else until_ns
             done, _ = runtime.first_of(list(pending), 1, (until - time.time_ns()) / 1e9)
             if not done and time.time_ns() >= until_ns:
                 return
             for call in done:
-                number = pending.pop(call)
-                answer = _value(call)
+                seat, answer = pending.pop(call), _value(call)
                 if answer is None:
                     hedge_ns = 0
                 else:
-                    yield number, answer
+                    yield seat, answer
 
     def _take(
         self,
@@ -299,66 +309,79 @@ class CommitteeClient:
         found: dict[int, Decision],
         refusals: dict[tuple[int, str], list[SwarmError]],
     ) -> None:
-        if answer.evidence and place not in found:
-            try:
-                found[place] = self._proved(answer.evidence, identity)
-            except BadCertificate:
-                return  # a replica that lies; others will not
-        elif isinstance(answer.refusal, (InvalidInput, Overloaded)):
-            refusals.setdefault((place, type(answer.refusal).__name__), []).append(answer.refusal)
+        refusal = getattr(answer, "refusal", None)
+        if isinstance(refusal, (InvalidInput, Overloaded)):
+            refusals.setdefault((place, type(refusal).__name__), []).append(refusal)
+        elif place not in found:
+            with contextlib.suppress(BadCertificate):  # a replica that lies, or cannot say; others will
+                found[place] = self._proved(getattr(answer, "evidence", b""), identity)
 
-    def _proved(self, evidence: bytes, identity: bytes) -> Decision:
+    def _proved(self, evidence: Any, identity: bytes) -> Decision:
         """What evidence proves of a motion; the certificate of a block with many motions is verified once."""
+        if not isinstance(evidence, bytes) or not evidence:
+            raise BadCertificate("there is no certificate", "Ask another replica")
         known = self._certified.get(evidence)
         if known is None:
             known = decisions.certified(self.first, evidence)
+            self._advance(known.known)
             if len(self._certified) >= MOST_CERTIFIED:
                 self._certified.clear()
             self._certified[evidence] = known
         return known.about(identity)
 
-    def _all(self, method: str, *arguments: Any) -> dict[int, Any]:
-        """Answers of all replicas that give one in time, by number."""
+    def _all(self, method: str, *arguments: Any, count: int | None = None) -> dict[int, Any]:
+        """Answers of all replicas that give one in time, or of the first ``count``, by number."""
         pending = self._asked(method, *arguments)
         numbers = dict(pending)
         if pending:
-            runtime.first_of(list(pending), len(pending), CALL_S)
+            runtime.first_of(list(pending), len(pending) if count is None else count, CALL_S)
         answers = {number: _value(call) for call, number in numbers.items()}
         return {number: answer for number, answer in answers.items() if answer is not None}
 
-    def _asked(self, method: str, *arguments: Any, numbers: Iterable[int] | None = None) -> dict[Any, int]:
+    def _asked(self, method: str, *arguments: Any, seats: Iterable[int] | None = None) -> dict[Any, int]:
+        """Calls of these seats, or of all, by whom they are to; none of those that cannot be reached."""
+        self._look()
         calls: dict[Any, int] = {}
-        for number in range(len(self.first.keys)) if numbers is None else numbers:
-            try:
-                if number not in self._handles:
-                    self._handles[number] = runtime.find_actor(replica_name(number), self._namespace)
-                calls[getattr(self._handles[number], method).remote(*arguments)] = number
-            except (SwarmUnavailable, runtime.QueueFull, runtime.ActorUnreachable):
-                continue
-        if not calls and numbers is None:
+        for seat in list(self._handles) if seats is None else seats:
+            with contextlib.suppress(Exception):  # whatever sits there: the others' answers count
+                calls[getattr(self._handles[seat], method).remote(*arguments)] = seat
+        if not calls and seats is None:
             raise NoQuorum("no replica of the committee can be reached", "Run `swarm up` with consensus.voters set")
         return calls
 
+    def _look(self) -> None:
+        """Find who lives and is not known yet, where voters may be missing."""
+        if len(self._handles) >= len(self.present.keys):
+            return
+        for name in runtime.named_actors(self.namespace):
+            seat = seat_of(name)
+            if seat is not None and seat not in self._handles:
+                with contextlib.suppress(SwarmUnavailable):
+                    self._handles[seat] = runtime.find_actor(name, self.namespace)
 
-def _ballots_of(column: Sequence[Ballot | SwarmError]) -> tuple[Ballot, ...]:
-    """Ballots of one motion in order; where replicas refuse to vote, their reason."""
-    given = {one.voter: one for one in column if isinstance(one, Ballot)}
-    refusals = [one for one in column if isinstance(one, (Refused, Malformed))]
-    if not given and refusals:
-        raise refusals[0]
-    return tuple(given[voter] for voter in sorted(given))
+    def _advance(self, known: Sequence[Committee]) -> None:
+        if len(known) > len(self._epochs):
+            self._epochs, self._handles = list(known), {}
 
 
-def _genuine(motion: Motion, said: Sequence[Ballot | SwarmError], committee: Committee) -> list[Ballot | SwarmError]:
-    """Without ballots that their voters have not signed for this motion."""
-    return [one for one in said if not isinstance(one, Ballot) or ballots.genuine(one, committee, motion.id)]
+def _given(motions: Sequence[Motion], columns: Sequence[list[Any]], committee: Committee) -> list[tuple[Ballot, ...]]:
+    """Each motion's ballots that their voters have signed; raises what more refuse than may be faulty."""
+    given: list[tuple[Ballot, ...]] = []
+    for place, motion in enumerate(motions):
+        said = [column[place] for column in columns]
+        refusals = [one for one in said if isinstance(one, (Refused, Malformed))]
+        if len(refusals) > committee.faults:
+            raise refusals[0]
+        sound = [one for one in said if isinstance(one, Ballot) and ballots.genuine(one, committee, motion.id)]
+        by_voter = {one.voter: one for one in sound}
+        given.append(tuple(by_voter[voter] for voter in sorted(by_voter)))
+    return given
 
 
-def _settled(motion: Motion, given: Sequence[Ballot], faults: int) -> bool:
+def _settled(motion: Motion, given: Sequence[Ballot], committee: Committee) -> bool:
     approvals = sum(one.choice is ballots.Choice.APPROVE for one in given)
     rejections = sum(one.choice is ballots.Choice.REJECT for one in given)
-    wanted = {Direction.REDUCE: 1, Direction.NEUTRAL: faults + 1, Direction.INCREASE: 2 * faults + 1}
-    return approvals >= wanted[motion.direction] or rejections > faults
+    return approvals >= ballots.needed(motion.direction, committee) or rejections > committee.faults
 
 
 def _value(call: Any) -> Any:

@@ -96,6 +96,35 @@ def evidence_of(chain: Chain, height: int) -> bytes:
     return packed([[finality_fields(end) for end in ends], finality_fields(chain.proof(height))])
 
 
+def end_of(chain: Chain, committee: Committee) -> bytes:
+    """What proves that the epoch before ``committee``'s ended with it, for whoever knows the epoch before."""
+    return packed(finality_fields(chain.proof(committee.height)))
+
+
+def following(
+    known: Sequence[Committee], ends: Sequence[bytes], check: crypto.Verify = crypto.verify
+) -> list[Committee]:
+    """The committees of every epoch, where those of the first ones are known and the ends of later ones are given.
+
+    Raises
+    ------
+    BadCertificate
+        One of them ends nothing.
+    """
+    found = list(known)
+    try:
+        for end in ends[:MOST_EPOCHS]:
+            if len(end) > MOST_MESSAGE_BYTES:
+                raise BadCertificate(f"a proof of {len(end)} bytes", "Give what the committee answered")
+            before = len(found)
+            _walk(finality_of(unpacked(end)), found, crypto.verify)
+            if len(found) == before:
+                raise BadCertificate("the end of an epoch ends none", "Give what the committee answered")
+    except (Malformed, Refused) as error:
+        raise BadCertificate(f"the proof does not hold ({error.problem})", "Ask another replica") from error
+    return found
+
+
 def proved(first: Committee, evidence: bytes, identity: bytes, check: crypto.Verify = crypto.verify) -> Decision:
     """The decision about ``identity`` that evidence proves; raises as :func:`certified`."""
     return certified(first, evidence, check).about(identity)

@@ -22,6 +22,8 @@ SLOTS: Final = 1024
 PAYLOAD_WORDS: Final = 1022  # with its header a slot is 8 KiB: a proposal with a few motions, or many votes
 WORD_BYTES: Final = 8
 HEAD_WORDS: Final = 2  # length in bytes, and a bit for each peer that is meant
+MOST_HEARERS: Final = 63
+"""Bits of a word without its sign; seats of higher numbers are told by other means."""
 MOST_LETTER_BYTES: Final = (PAYLOAD_WORDS - HEAD_WORDS) * WORD_BYTES
 SHORTEST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
@@ -38,9 +40,9 @@ class Lanes:
     Parameters
     ----------
     number : int
-        Of this replica in the first committee.
+        Of this replica's seat.
     peers : sequence of int
-        The others.
+        The others; :meth:`attend` and :meth:`ignore` say who comes and goes later.
     lost : callable
         Told of a peer whose process has ended, some milliseconds after.
     """
@@ -56,9 +58,8 @@ class Lanes:
         """Peers that have said that they listen."""
         self.spoken = self.heard = self.missed = 0
         self._closing = False
-        self._ears = [
-            threading.Thread(target=self._listen, args=(peer,), name=f"ear-{peer}", daemon=True) for peer in peers
-        ]
+        self._ears: dict[int, threading.Thread] = {}
+        self._peers = tuple(peers)
 
     @property
     def address(self) -> BroadcastAddress:
@@ -67,12 +68,23 @@ class Lanes:
 
     def start(self) -> None:
         """Begin to listen."""
-        for ear in self._ears:
-            ear.start()
+        for peer in self._peers:
+            self.attend(peer)
+
+    def attend(self, peer: int) -> None:
+        """Listen to a peer, through all its lives. One thread calls this and :meth:`ignore`."""
+        if peer not in self._ears:
+            self._ears[peer] = threading.Thread(target=self._listen, args=(peer,), name=f"ear-{peer}", daemon=True)
+            self._ears[peer].start()
+
+    def ignore(self, peer: int) -> None:
+        """Neither tell nor hear a peer any more; its ear ends soon."""
+        self._ears.pop(peer, None)
+        self.listening.discard(peer)
 
     def tell(self, peers: Sequence[int], messages: list[bytes]) -> list[int]:
         """Tell those of these peers who listen; the others, or all where it is too much for a slot, are returned."""
-        told = [peer for peer in peers if peer in self.listening]
+        told = [peer for peer in peers if peer in self.listening and peer < MOST_HEARERS]
         letter = packed(messages) if told else b""
         if not told or len(letter) > MOST_LETTER_BYTES:
             return list(peers)
@@ -88,15 +100,14 @@ class Lanes:
     def close(self) -> None:
         """Fall silent and stop listening."""
         self._closing = True
-        for ear in self._ears:
-            if ear.ident is not None:
-                ear.join()
+        for ear in self._ears.values():
+            ear.join()
         self._mouth.close()
 
     def _listen(self, peer: int) -> None:
         """Hear a peer through all its lives."""
         pause_s = SHORTEST_PAUSE_S
-        while not self._closing:
+        while self._attends(peer):
             address = self._introduce(peer)
             try:
                 if address is not None:
@@ -108,8 +119,11 @@ class Lanes:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
+    def _attends(self, peer: int) -> bool:
+        return not self._closing and self._ears.get(peer) is threading.current_thread()
+
     def _listen_to(self, peer: int, listener: Listener) -> None:
-        while not self._closing:
+        while self._attends(peer):
             try:
                 heard = listener.wait(PATIENCE_S)
             except DeadlineExceeded:

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from cluster.errors import Overloaded, SwarmError
 from consensus import ballots, decisions
-from consensus.ballots import Ballot, Choice, Motion, Rules
+from consensus.ballots import Ballot, Choice, Motion, Quarantine, Rules
 from consensus.errors import BadBallot, BadEvidence, Refused, StaleEpoch
 from consensus.settings import ConsensusSettings, timing_of
 from consensus.simplex import crypto, proofs
@@ -107,17 +107,23 @@ class Seat:
             )
         return make_key(self.key)
 
-    def found(self, text: str, signer: Signer) -> None:
-        """Take a place in a new committee: an empty log first, then the word that it was there.
+    def found(self, text: str, signer: Signer, *, later: bool = False) -> None:
+        """Take a seat in a committee: an empty log first, then the word that it was there.
+
+        Parameters
+        ----------
+        later : bool
+            The committee exists, and this key has never been a voter's: it observes until the committee makes it one.
 
         Raises
         ------
         SwarmError
-            The voter is in another committee, or its key is not in this one.
+            The voter is in another committee, its key is not in this one, or, of one that comes later, is.
         """
         committee = decisions.committee_of(text, "the founding")
-        if signer.public not in committee.keys:
-            raise KeyUnusable("this voter's key is not in the committee that is founded", "Found it with this key")
+        if later is (signer.public in committee.keys):
+            who = "a founding voter's" if later else "not in the committee that is founded"
+            raise KeyUnusable(f"this voter's key is {who}", "Give each seat a key of its own")
         if self.founded:
             if decisions.read_committee(self.committee) != committee:
                 raise KeyUnusable(f"{self.folder} belongs to another committee", "Give the voter a folder of its own")
@@ -215,9 +221,12 @@ class Replica:
     seat : Seat
         Founded, in a committee.
     send : callable
-        Hands messages to peers, by their numbers in the first committee.
+        Hands messages to peers, by the numbers of their seats.
     judge : callable
         The word of this voter as an elector.
+    number : int, optional
+        Of its seat, where it did not found the committee: founding voters have their places in it, later ones the
+        numbers behind, each used once.
 
     Raises
     ------
@@ -225,14 +234,27 @@ class Replica:
         It must not vote.
     """
 
-    def __init__(self, seat: Seat, settings: ConsensusSettings, send: Send, judge: Judge = ballots.judge) -> None:
+    def __init__(
+        self,
+        seat: Seat,
+        settings: ConsensusSettings,
+        send: Send,
+        judge: Judge = ballots.judge,
+        number: int | None = None,
+    ) -> None:
         self._seat, self._settings, self._send, self._judge = seat, settings, send, judge
         self._timing = timing_of(settings)
         self.first = decisions.read_committee(seat.committee)
         self._signer = seat.signer(may_make=False)
-        if self._signer.public not in self.first.keys:
+        self.directory = dict(enumerate(self.first.keys))
+        """Public key of each seat: it leads letters to their readers, and nothing that they say rests on it."""
+        if self._signer.public in self.first.keys:
+            self.number = self.first.keys.index(self._signer.public)
+        elif number is None or number in self.directory:
             raise KeyUnusable(f"the key {seat.key} is no voter's of {seat.committee}", "Restore the voter's own key")
-        self.number = self.first.keys.index(self._signer.public)
+        else:
+            self.number = number
+            self.directory[number] = self._signer.public
         self._log, nonce = seat.open(self.first, self._signer)
         self.counters = Counters()
         self._rules = Rules(lambda: self._core.chain.committees, self._verified)
@@ -301,13 +323,25 @@ class Replica:
         """Hear that a peer's process has ended. Never raises, never waits."""
         self._put(_Lost(peer))
 
+    def meet(self, seat: int, public: bytes) -> None:
+        """Know whose key a seat has; it keeps the first, so whoever says otherwise later changes nothing."""
+        if public not in self.directory.values():
+            self.directory = {seat: public} | self.directory  # another one: the owner may be reading this one
+
+    def part(self, seat: int) -> None:
+        """Tell a seat nothing any more."""
+        self.directory = {known: public for known, public in self.directory.items() if known != seat}
+
     # For clients.
 
     def ballots(self, motions: Sequence[bytes]) -> tuple[int, int, list[Ballot | SwarmError]]:
-        """The epoch, the peer who leads now, and this voter's ballot on each motion (packed fields), or why none."""
+        """The epoch, the seat that leads now, and this voter's ballot on each motion (packed fields), or why it gives
+        none; nothing of who is no voter in this epoch."""
         committee = self._core.committee
         leader = next(iter(self._peer_of(committee.leader(self._core.view))), self.number)
         given: list[Ballot | SwarmError] = []
+        if self._signer.public not in committee.keys:
+            return committee.epoch, leader, given
         for data in motions:
             try:
                 motion = ballots.motion_of(unpacked(data))
@@ -362,6 +396,16 @@ class Replica:
         listed: list[tuple[bytes, int, bytes]] = self._by_owner(entries)
         return listed
 
+    def ends(self, epoch: int) -> list[bytes]:
+        """What proves how this epoch and the later ones ended, and so who votes now."""
+
+        def held() -> list[bytes]:
+            chain = self._core.chain
+            return [decisions.end_of(chain, committee) for committee in chain.committees[epoch + 1 :]]
+
+        found: list[bytes] = self._by_owner(held)
+        return found
+
     def evidence(self) -> list[bytes]:
         """Proofs of misconduct that this replica holds."""
         return [proofs.encode(proof) for proof in list(self._proofs.values())]
@@ -385,6 +429,7 @@ class Replica:
         committee = core.committee
         return {
             "number": self.number,
+            "public": self._signer.public.hex(),
             "voter": core.voter,
             "voters": len(committee.keys),
             "epoch": committee.epoch,
@@ -497,14 +542,14 @@ class Replica:
                 self._announce(fresh)
             for proof in turn.proofs:
                 self._accuse(proof)
-        if self._lost and not self._core.abstaining:
+        if self._lost and not self._core.abstaining and self._core.voter is not None:  # an observer's is no silence
             self._seat.lost.unlink()  # what ends the silence is in the log now
             self._lost = False
 
     def _speak(self, messages: list[tuple[int | None, Any]]) -> None:
         """One letter to each peer."""
         letters: dict[int, list[bytes]] = {}
-        others = [peer for peer in range(len(self.first.keys)) if peer != self.number]
+        others = [peer for peer in self.directory if peer != self.number]
         for voter, message in messages:
             data = encode(message)
             for peer in others if voter is None else self._peer_of(voter):
@@ -520,15 +565,16 @@ class Replica:
     def _voter_of(self, peer: int) -> int:
         """A peer's number in the present epoch."""
         keys = self._core.committee.keys
-        known = isinstance(peer, int) and 0 <= peer < len(self.first.keys) and self.first.keys[peer] in keys
-        return keys.index(self.first.keys[peer]) if known else STRANGER + peer if isinstance(peer, int) else STRANGER
+        public = self.directory.get(peer) if isinstance(peer, int) else None
+        return keys.index(public) if public in keys else STRANGER + peer if isinstance(peer, int) else STRANGER
 
     def _peer_of(self, voter: int) -> list[int]:
         keys = self._core.committee.keys
         if 0 <= voter < len(keys):
-            return [self.first.keys.index(keys[voter])] if keys[voter] in self.first.keys else []
-        peer = voter - STRANGER
-        return [peer] if 0 <= peer < len(self.first.keys) and peer != self.number else []
+            found = [seat for seat, public in self.directory.items() if public == keys[voter]]
+        else:
+            found = [seat for seat in self.directory if seat == voter - STRANGER]
+        return [seat for seat in found if seat != self.number]
 
     # Requests.
 
@@ -541,13 +587,17 @@ class Replica:
         for place, body in enumerate(asked.bodies):
             self.counters.requests += 1
             try:
-                identity = ballots.identity(ballots.decode(body))
+                request = ballots.decode(body)
             except (Refused, Malformed) as error:
                 self._refuse(asked, place, error)
                 continue
+            identity = ballots.identity(request)
             fault = None if identity in self._heights else self._rules.fault(body)
+            ahead = not isinstance(request, Quarantine) and request.epoch > self._core.committee.epoch
             if identity in self._heights:
                 self._answer(asked, place, self._decided(identity))
+            elif isinstance(fault, StaleEpoch) and ahead:
+                self._answer(asked, place, Answer())  # this replica is behind, and cannot say
             elif fault is not None:
                 self._refuse(asked, place, fault)
             else:
@@ -596,7 +646,7 @@ class Replica:
             identity = ballots.identity(asked)
             if self._heights.setdefault(identity, height) == height:
                 fresh.append(identity)
-                if isinstance(asked, ballots.Quarantine):
+                if isinstance(asked, Quarantine):
                     self._proofs.setdefault((asked.proof.epoch, asked.proof.culprit), asked.proof)
                     self._note("quarantined", f"voters {sorted(asked.quarantined)} by agreement at height {height}")
         return fresh

@@ -20,7 +20,7 @@ from typing import Any
 
 from actors.agent import CONCURRENCY_GROUPS, Agent, Identity
 from actors.consensus import agent as consensus_agent
-from actors.consensus.agent import ReplicaAgent
+from actors.consensus.agent import ReplicaAgent, Terms
 from actors.market.market_data.agent import MarketDataAgent
 from actors.pinned import shares
 from actors.risk.agent import RiskAgent
@@ -35,8 +35,8 @@ from actors.trading.gate.book import read as read_gate_book
 from cluster import head, runtime, session, topology
 from cluster.errors import BootFailed, InvalidSettings, SessionConflict, SwarmError, SwarmUnavailable
 from cluster.session import Session
-from consensus import decisions
-from consensus.committee import replica_name
+from consensus import decisions, seats
+from consensus.seats import Seats, replica_name
 from consensus.simplex.types import Committee
 from hive.hub.agent import Hub
 from hive.hub.registry import RosterEntry
@@ -75,7 +75,9 @@ ROSTER = (
     RosterLine(GateAgent, many=False),
 )
 VOTER = RosterLine(ReplicaAgent)
-"""As many as ``consensus.voters``, each with a number of its own."""
+"""``consensus.voters`` when their committee is founded; later those that its decisions have put into their seats."""
+VOTERS_PLACES = "voters"
+"""Name in Ray of the places that they have on several nodes."""
 SALT_BYTES = 16
 
 
@@ -97,6 +99,7 @@ def up(settings: Settings, home: Path, progress: Progress) -> Session:
     with session.exclusive(home), _terminated_like_interrupted():
         _refuse_second(session.read(home), home)
         read_gate_book(settings.gate.book)  # a wrong one is refused before anything is started
+        entries = roster(settings, home)
         started: head.Head | None = None
         address = settings.ray.address
         if not address:
@@ -121,7 +124,7 @@ def up(settings: Settings, home: Path, progress: Progress) -> Session:
                 launcher=started.launcher if started is not None else None,
                 ray_session_dir=started.session_directory if started is not None else "",
                 dashboard_url=started.dashboard_url if started is not None else dashboard_url,
-                actors=(Role.HUB.value, *(entry.agent_id for _, entry in roster(settings))),
+                actors=(Role.HUB.value, *(entry.agent_id for _, entry in entries)),
             )
             bring_up(settings, home, progress)
             session.write(home, record)
@@ -154,6 +157,7 @@ def down(home: Path) -> str:
             with contextlib.suppress(SwarmUnavailable):
                 runtime.connect(record.address, record.namespace)
                 left = take_down(record.actors, record.namespace)
+                runtime.release(VOTERS_PLACES)
                 runtime.disconnect()
                 if left:
                     raise SessionConflict(
@@ -209,6 +213,7 @@ def bring_up(settings: Settings, home: Path, progress: Progress) -> SwarmHealth:
         _retire_gate(home)
         for handle in created.values():  # what others have created in the namespace is theirs
             runtime.kill(handle)
+        runtime.release(VOTERS_PLACES)
         raise
 
 
@@ -225,23 +230,24 @@ def take_down(names: tuple[str, ...], namespace: str) -> list[str]:
     return left()
 
 
-def roster(settings: Settings) -> tuple[tuple[RosterLine, RosterEntry], ...]:
+def roster(settings: Settings, home: Path | None = None) -> tuple[tuple[RosterLine, RosterEntry], ...]:
     """Every agent that should live: its kind, and its entry in the hub's registry.
+
+    The voters are those of the home's committee, which may have changed since it was founded.
 
     Raises
     ------
     InvalidSettings
-        They are more than the routing page has rows.
+        They are more than the routing page has rows, or the home's committee was founded with another size.
     """
     agents = tuple(
         (line, RosterEntry(agent_id=instance_id(line.agent.role, number), role=line.agent.role, critical=line.critical))
         for line in ROSTER
         for number in range(1, (settings.agents.instances if line.many else 1) + 1)
     )
-    voters = tuple(
-        (VOTER, RosterEntry(agent_id=replica_name(number), role=Role.CONSENSUS, critical=False))
-        for number in range(settings.consensus.voters)
-    )
+    known = _seats(settings, home)
+    names = known.names if known is not None else tuple(map(replica_name, range(settings.consensus.voters)))
+    voters = tuple((VOTER, RosterEntry(agent_id=name, role=Role.CONSENSUS, critical=False)) for name in names)
     found = agents + voters
     if len(found) > MOST_ROWS:
         raise InvalidSettings(
@@ -258,7 +264,7 @@ def committee_path(home: Path) -> Path:
 
 def _create(settings: Settings, home: Path, created: dict[str, Any]) -> None:
     """Create the hub and every agent and enter their handles; returns before they have initialised."""
-    entries = roster(settings)
+    entries = roster(settings, home)
     created[Role.HUB.value] = runtime.spawn(
         Hub,
         tuple(entry for _, entry in entries),
@@ -283,6 +289,8 @@ def create_agents(
     """Create these agents of the roster and enter their handles."""
     seated = [entry.agent_id for line, entry in entries if issubclass(line.agent, (RiskAgent, GateAgent))]
     asked = shares(seated, settings.agents, topology.discover(), runtime.free_resources())
+    voters = [entry.agent_id for line, entry in entries if line is VOTER]
+    places = dict(zip(voters, _places(settings, home, voters) if voters else (), strict=True))
     for line, entry in entries:
         identity = Identity(
             agent_id=entry.agent_id,
@@ -292,13 +300,14 @@ def create_agents(
             version=version(),
             heartbeat_s=settings.hub.heartbeat_s,
         )
-        groups = CONCURRENCY_GROUPS
         arguments: tuple[Any, ...] = (getattr(settings, entry.role.value, None), settings.lanes)
         if line is VOTER:
-            groups = consensus_agent.CONCURRENCY_GROUPS
             folder = committee_path(home).parent / entry.agent_id
-            arguments = (settings.consensus, str(folder), committee_path(home).exists())
-        elif line.agent is MarketDataAgent:
+            terms = Terms(identity, settings.agents, settings.consensus, str(folder))
+            founded = committee_path(home).exists()
+            created[entry.agent_id] = create_voter(terms, places[entry.agent_id], founded=founded)
+            continue
+        if line.agent is MarketDataAgent:
             arguments = (settings.market, str(home / "snapshots"))
         elif line.agent is GateAgent:
             place = str(home / GATE_DIRECTORY), str(committee_path(home))
@@ -310,11 +319,27 @@ def create_agents(
             *arguments,
             name=entry.agent_id,
             namespace=settings.namespace,
-            concurrency_groups=groups,
+            concurrency_groups=CONCURRENCY_GROUPS,
             max_pending_calls=settings.agents.max_pending_calls,
             resources=asked.get(entry.agent_id),
-            spread=line is VOTER,
         )
+
+
+def create_voter(terms: Terms, place: Any, *, founded: bool) -> Any:
+    """Create a voter in a place of the runtime; ``founded`` as :class:`ReplicaAgent` takes it."""
+    return runtime.spawn(
+        ReplicaAgent,
+        terms.identity,
+        terms.shell,
+        terms.settings,
+        terms.folder,
+        founded,
+        name=terms.identity.agent_id,
+        namespace=terms.identity.namespace,
+        concurrency_groups=consensus_agent.CONCURRENCY_GROUPS,
+        max_pending_calls=terms.shell.max_pending_calls,
+        place=place,
+    )
 
 
 def found_committee(settings: Settings, home: Path, created: dict[str, Any], give_up: float) -> None:
@@ -324,38 +349,55 @@ def found_committee(settings: Settings, home: Path, created: dict[str, Any], giv
 
     Raises
     ------
-    InvalidSettings
-        The home's committee has another size.
     BootFailed
-        More voters than may be faulty do not answer, or refuse their place.
+        A voter does not answer, or refuses its place.
     """
-    voters = [created[replica_name(number)] for number in range(settings.consensus.voters)]
     path = committee_path(home)
-    if path.exists() and voters and len(decisions.read_committee(path).keys) != len(voters):
-        raise InvalidSettings(
-            f"{path} is a committee of {len(decisions.read_committee(path).keys)}, consensus.voters is {len(voters)}",
-            "Give its size, or move the folder away to found another one",
-        )
-    if path.exists() or not voters:
+    if path.exists() or not settings.consensus.voters:
         return
+    voters = [created[replica_name(number)] for number in range(settings.consensus.voters)]
     try:
         left_s = max(0.1, give_up - time.monotonic())
         answers = runtime.wait_for([voter.founding.remote() for voter in voters], left_s)
-        text = next((text for _, text in answers if text), "")
+        text = next((text for _, _, text in answers if text), "")
         if not text:
             salt = os.urandom(SALT_BYTES)
-            text = decisions.committee_text(Committee.founded(tuple(key for key, _ in answers), salt), salt)
+            text = decisions.committee_text(Committee.founded(tuple(key for key, _, _ in answers), salt), salt)
         runtime.wait_for([voter.found.remote(text) for voter in voters], max(0.1, give_up - time.monotonic()))
     except (SwarmError, runtime.ActorUnreachable) as error:
         raise BootFailed(f"the committee could not be founded: {error}", "Mend that, and start again") from error
+    first = decisions.committee_of(text, "the founding")
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # where all voters are on other machines
+    seats.write(path.parent, first, Seats.founding(first, [address for _, address, _ in answers]))
     draft = path.with_suffix(".draft")
     draft.write_text(text)
     draft.replace(path)
 
 
+def _places(settings: Settings, home: Path, voters: list[str]) -> list[Any]:
+    """Places for voters, each on the machine where its log is."""
+    known = _seats(settings, home)
+    addresses = {} if known is None else {replica_name(number): where for number, where in known.addresses.items()}
+    return runtime.places(VOTERS_PLACES, [addresses.get(name, "") for name in voters])
+
+
+def _seats(settings: Settings, home: Path | None) -> Seats | None:
+    """The seats of the home's committee; None where it has none, or shall not have one come up."""
+    voters = settings.consensus.voters
+    path = committee_path(home) if home is not None else None
+    if path is None or not path.exists() or not voters:
+        return None
+    first = decisions.read_committee(path)
+    if len(first.keys) != voters:
+        raise InvalidSettings(
+            f"{path} was founded with {len(first.keys)} voters, consensus.voters is {voters}",
+            "Give the size at founding, whatever it is now, or move the folder away to found another one",
+        )
+    return seats.read(path.parent, first)
+
+
 def _until_healthy(hub: Any, settings: Settings, give_up: float, progress: Progress) -> SwarmHealth:
     health: SwarmHealth | None = None
-    may_lack = max(0, settings.consensus.voters - 1) // 3
     while time.monotonic() < give_up:
         try:
             health = runtime.wait_for(hub.health.remote(), max(0.1, give_up - time.monotonic()))
@@ -365,6 +407,7 @@ def _until_healthy(hub: Any, settings: Settings, give_up: float, progress: Progr
             break
         assert health is not None
         progress("waiting for the roster", health)
+        may_lack = max(0, sum(agent.role is Role.CONSENSUS for agent in health.agents) - 1) // 3
         lost = [agent for agent in health.agents if agent.report is not None and agent.report.state is AgentState.DEAD]
         voters = [agent for agent in lost if agent.role is Role.CONSENSUS]
         others = {agent.state for agent in health.agents if agent not in voters}

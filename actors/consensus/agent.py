@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,9 +22,9 @@ from cluster import pinning, runtime
 from cluster.errors import LanesUnavailable, SwarmError, SwarmUnavailable
 from cluster.lanes.broadcast import BroadcastAddress
 from consensus.ballots import Ballot
-from consensus.committee import replica_name
 from consensus.lanes import Lanes
 from consensus.replica import Answer, Replica, Seat
+from consensus.seats import replica_name, seat_of
 from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import Signer
 from hive.messages.alert import Alert
@@ -38,15 +39,25 @@ NICENESS = 0  # Ray's workers run at 15, where any other process holds up every 
 SWITCH_S = 0.001  # the thread that takes messages down must not wait 5 ms for the one that reads them
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What a voter was made with, so that another one can be made that lives as it does."""
+
+    identity: Identity
+    shell: ShellSettings
+    settings: ConsensusSettings
+    folder: str
+
+
 class ReplicaAgent(Agent):
-    """A voter.
+    """A voter, in a seat whose number is in its name.
 
     Parameters
     ----------
     folder : str
         Where this voter keeps key, committee and log.
     founded : bool
-        Whether its committee exists: a key that is missing then has been lost, and none is made.
+        Whether this seat was taken before: a key that is missing then has been lost, and none is made.
     """
 
     role: ClassVar[Role] = Role.CONSENSUS
@@ -55,17 +66,20 @@ class ReplicaAgent(Agent):
         self, identity: Identity, shell: ShellSettings, settings: ConsensusSettings, folder: str, founded: bool
     ) -> None:
         self._settings, self._seat, self._may_make = settings, Seat(Path(folder)), not founded
-        self._opening = threading.Lock()
+        self._number = seat_of(identity.agent_id)
+        self._opening, self._meeting = threading.Lock(), threading.Lock()
         self._rank = ""
         self._replica: Replica | None = None
         self._lanes: Lanes | None = None
-        self._peers: list[Callable[..., bool]] = []
+        self._handles: dict[int, Any] = {}
+        self._peers: dict[int, Callable[..., bool]] = {}
+        self._publics: dict[int, bytes] = {}
         self._alerts: dict[str, Alert] = {}
         """Open ones as they were first seen, by what they say."""
         super().__init__(identity, shell)
 
     def initialise(self) -> None:
-        """Open key, committee and log, find the peers, and take part."""
+        """Open key, committee and log, make oneself known to all who live, and take part."""
         self._key()
         sys.setswitchinterval(SWITCH_S)
         self._rank = pinning.renice(NICENESS)
@@ -73,16 +87,17 @@ class ReplicaAgent(Agent):
             raise SwarmUnavailable("the committee has not been founded", "It is while the swarm comes up")
         if self._replica is None:
             with self._opening:
-                replica = Replica(self._seat, self._settings, self._tell, judge)
+                replica = Replica(self._seat, self._settings, self._tell, judge, number=self._number)
             try:
-                names = [replica_name(number) for number in range(len(replica.first.keys))]
-                peers = [runtime.find_actor(name, self.identity.namespace) for name in names]
-                self._peers = [runtime.teller(peer.deliver) for peer in peers]
-                self._speak_through_lanes(replica, peers)
+                self._make_known(replica)
+                with self._meeting:
+                    self._speak_through_lanes(replica)
+                    for seat, public in self._publics.items():
+                        replica.meet(seat, public)
+                    self._replica = replica  # before it begins, since it speaks at once
             except BaseException:
                 replica.close()
                 raise
-            self._replica = replica  # before it begins, since it speaks at once
             replica.start()
 
     @runtime.answered_in("health")
@@ -102,8 +117,8 @@ class ReplicaAgent(Agent):
         return tuple(self._alerts.values())
 
     @runtime.answered_in("control")
-    def founding(self) -> tuple[bytes, str]:
-        """The voter's public key, and the committee it is in; empty text while it is in none.
+    def founding(self) -> tuple[bytes, str, str]:
+        """The voter's public key, the address of its machine, and the committee it is in: no text while in none.
 
         Raises
         ------
@@ -111,13 +126,44 @@ class ReplicaAgent(Agent):
             The key is missing, or others may read it.
         """
         public = self._key().public
-        return public, self._seat.committee.read_text() if self._seat.founded else ""
+        return public, runtime.node_address(), self._seat.committee.read_text() if self._seat.founded else ""
 
     @runtime.answered_in("control")
-    def found(self, committee: str) -> None:
-        """Take a place in a committee; raises as :meth:`consensus.replica.Seat.found`."""
+    def found(self, committee: str, later: bool = False) -> None:
+        """Take a seat in a committee; raises as :meth:`consensus.replica.Seat.found`."""
         with self._opening:
-            self._seat.found(committee, self._seat.signer(may_make=False) if self._seat.founded else self._signer())
+            signer = self._seat.signer(may_make=False) if self._seat.founded else self._signer()
+            self._seat.found(committee, signer, later=later)
+
+    @runtime.answered_in("control")
+    def terms(self) -> Terms:
+        """What this voter was made with."""
+        return Terms(self.identity, self.shell, self._settings, str(self._seat.folder))
+
+    @runtime.answered_in("control")
+    def meet(self, seat: int, public: bytes, answer: bool) -> None:
+        """Know a voter that has begun to live, and say who one is where it asks for an answer."""
+        handle = runtime.find_actor(replica_name(seat), self.identity.namespace)
+        with self._meeting:
+            self._publics.setdefault(seat, public)
+            self._enter(seat, handle)
+            if self._replica is not None:
+                self._replica.meet(seat, public)
+            if self._lanes is not None:
+                self._lanes.attend(seat)
+        if answer:
+            runtime.teller(handle.meet)(self._number, self._key().public, False)
+
+    @runtime.answered_in("control")
+    def part(self, seat: int) -> None:
+        """Forget a voter that has left."""
+        with self._meeting:
+            for known in (self._publics, self._handles, self._peers):
+                known.pop(seat, None)
+            if self._replica is not None:
+                self._replica.part(seat)
+            if self._lanes is not None:
+                self._lanes.ignore(seat)
 
     @runtime.answered_in("inbox")
     def deliver(self, sender: int, messages: Sequence[bytes]) -> None:
@@ -158,6 +204,11 @@ class ReplicaAgent(Agent):
         return self._taking_part().log(above, most)
 
     @runtime.answered_in("clients")
+    def ends(self, epoch: int) -> list[bytes]:
+        """What proves how epochs ended, and so who votes now."""
+        return self._replica.ends(epoch) if self._replica is not None else []
+
+    @runtime.answered_in("clients")
     def evidence(self) -> list[bytes]:
         """Proofs of misconduct."""
         return self._taking_part().evidence()
@@ -190,25 +241,40 @@ class ReplicaAgent(Agent):
         assert self._replica is not None
         number = self._replica.number
         left = self._lanes.tell(peers, messages) if self._lanes is not None else peers
-        return sum(not self._peers[peer](number, messages) for peer in left)
+        tellers = [self._peers[peer] for peer in left if peer in self._peers]  # others do not live, or have left
+        return sum(not tell(number, messages) for tell in tellers)
 
-    def _speak_through_lanes(self, replica: Replica, handles: list[Any]) -> None:
+    def _enter(self, seat: int, handle: Any) -> None:
+        self._handles[seat], self._peers[seat] = handle, runtime.teller(handle.deliver)
+
+    def _make_known(self, replica: Replica) -> None:
+        """Tell every voter that lives who this is. Those that begin to live later will tell it."""
+        for name in runtime.named_actors(self.identity.namespace):
+            seat = seat_of(name)
+            if seat is None or seat == replica.number:
+                continue
+            handle = runtime.find_actor(name, self.identity.namespace)
+            with self._meeting:
+                self._enter(seat, handle)
+            runtime.teller(handle.meet)(replica.number, self._key().public, True)
+
+    def _speak_through_lanes(self, replica: Replica) -> None:
         """Let the peers know where this voter speaks and listens, if it does, or that it does no more."""
-        others = [number for number in range(len(handles)) if number != replica.number]
         if self._settings.transport == "ray":
-            for number in others:
-                runtime.teller(handles[number].introduce)(replica.number, "")
+            for handle in self._handles.values():
+                runtime.teller(handle.introduce)(replica.number, "")
             return
         node = runtime.node_id()
 
         def introduce(peer: int) -> Any:
             try:
-                return runtime.wait_for(handles[peer].introduce.remote(replica.number, node), INTRODUCTION_S)
-            except (SwarmError, runtime.ActorUnreachable, runtime.QueueFull):
+                call = self._handles[peer].introduce.remote(replica.number, node)
+                return runtime.wait_for(call, INTRODUCTION_S)
+            except (KeyError, SwarmError, runtime.ActorUnreachable, runtime.QueueFull):
                 return None
 
         try:
-            self._lanes = Lanes(replica.number, others, introduce, replica.deliver, replica.lost)
+            self._lanes = Lanes(replica.number, tuple(self._handles), introduce, replica.deliver, replica.lost)
         except LanesUnavailable:
             return  # peers of another life are told by their own ears, which find nothing to listen to
         self._lanes.start()

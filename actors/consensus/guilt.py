@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from consensus.committee import replica_name
 from consensus.replica import Replica
+from consensus.seats import replica_name
 from consensus.simplex import proofs
 from hive.messages.alert import Alert, AlertKind, Priority
 
@@ -34,6 +34,6 @@ def guilt(replica: Replica, source: str, now_utc_ns: int) -> tuple[Alert, ...]:
 
 
 def _name(replica: Replica, key: bytes) -> str:
-    """Of the voter's agent; of one that joined later, the beginning of its key."""
-    first = replica.first.keys
-    return replica_name(first.index(key)) if key in first else f"voter {key.hex()[:16]}"
+    """Of the voter's agent, or the beginning of its key where its seat is not known."""
+    seats = [seat for seat, public in replica.directory.items() if public == key]
+    return replica_name(seats[0]) if seats else f"voter {key.hex()[:16]}"

@@ -20,7 +20,8 @@ from cluster import head, runtime
 from cluster.errors import BootFailed, InvalidSettings
 from consensus import decisions
 from consensus.ballots import Choice, Moved, ballot, encode, new_motion, outcome
-from consensus.committee import CommitteeClient, replica_name
+from consensus.committee import CommitteeClient
+from consensus.seats import replica_name
 from consensus.simplex.crypto import make_key
 from consensus.simplex.types import Committee, Kind, vote_bytes
 from consensus.simulator.world import World

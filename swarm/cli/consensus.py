@@ -11,7 +11,8 @@ from rich.text import Text
 
 from cluster.errors import InvalidInput
 from consensus.ballots import KINDS
-from consensus.decisions import decision_text, read_committee, read_decision
+from consensus.decisions import Decision, decision_text, read_committee, read_decision
+from consensus.seats import Seats
 from swarm.boot import committee_path
 from swarm.cli.context import Address, Context, Json, emit
 
@@ -22,7 +23,7 @@ Keys = Annotated[Path | None, typer.Option("--keys", help="File of the committee
 
 @app.command()
 def status(context: typer.Context, address: Address = None, keys: Keys = None, as_json: Json = False) -> None:
-    """Every replica: epoch, view, height, decisions, what it verified, synced and dropped, and how it fares."""
+    """Every seat: its voter's number, where it stands, what it verified, synced and dropped, and how it fares."""
     from swarm.report.consensus import status as shown
 
     here: Context = context.obj
@@ -119,6 +120,57 @@ def verify(
     trusted = keys if keys is not None else committee_path(here.home)
     found = read_decision(file, read_committee(trusted))
     emit({"holds": True, "keys": str(trusted), **found.summary()}, shown(found), as_json=as_json)
+
+
+@app.command()
+def replace(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Of the voter that shall leave, such as consensus-2; alive or not.")],
+    deadline: Annotated[float | None, typer.Option(help="Seconds for the decision; else consensus.deadline_s.")] = None,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Have the committee put a fresh seat, with a key of its own, in a voter's place. It decides on while that lasts.
+
+    Example: swarm consensus replace consensus-2
+    """
+    from swarm import members
+
+    here: Context = context.obj
+    with here.client(address) as client:
+        committee = client.committee(proposer="swarm consensus replace")
+        found, now = members.replace(committee, here.home, name, deadline_s=deadline)
+    _changed(found, now, as_json=as_json)
+
+
+@app.command()
+def resize(
+    context: typer.Context,
+    voters: Annotated[int, typer.Argument(help="4, 7 or 10.")],
+    deadline: Annotated[float | None, typer.Option(help="Seconds for the decision; else consensus.deadline_s.")] = None,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Have the committee take in fresh seats, or let its newest go. It decides on while that lasts.
+
+    Of those who leave, the quarantined go first, then who does not answer. Example: swarm consensus resize 7
+    """
+    from swarm import members
+
+    here: Context = context.obj
+    with here.client(address) as client:
+        committee = client.committee(proposer="swarm consensus resize")
+        found, now = members.resize(committee, here.home, voters, deadline_s=deadline)
+    _changed(found, now, as_json=as_json)
+
+
+def _changed(found: Decision, now: Seats, *, as_json: bool) -> None:
+    from rich.console import Group
+
+    from swarm.report.consensus import decision as shown
+
+    line = Text(f"voters from epoch {found.epoch + 1} on: {', '.join(now.names)}")
+    emit({**found.summary(), "voters": list(now.names)}, Group(shown(found), line), as_json=as_json)
 
 
 @app.command()

@@ -18,28 +18,28 @@ SHORT_ID = 12
 
 
 def status(said: Sequence[Mapping[str, Any]], reasons: Mapping[str, str]) -> RenderableType:
-    """One line a replica, and what must be known of where they live."""
+    """One line a seat, and what must be known of where the voters live."""
     columns = ("epoch", "view", "height", "decisions", "nullified_views", "signatures_verified", "syncs", "dropped")
-    table = _table("replica", "state", *(name.replace("_", " ") for name in columns), "decided in", "")
+    table = _table("replica", "voter", "state", *(name.replace("_", " ") for name in columns), "decided in", "")
     for one in said:
+        name, reason = one["name"], reasons.get(one["name"])
+        voter = str(one["voter"]) if one["voter"] is not None else "observer" if "height" in one else ""
         if "height" not in one:
-            table.add_row(
-                one["name"], one.get("state", "no answer"), *("" for _ in columns), "", reasons.get(one["name"])
-            )
+            table.add_row(name, voter, one.get("state", "no answer"), *("" for _ in columns), "", reason)
             continue
-        figures = (str(one[name]) for name in columns)
-        table.add_row(
-            one["name"], one["state"], *figures, _median(one["latency_histogram_us"]), reasons.get(one["name"])
-        )
+        figures = (str(one[column]) for column in columns)
+        table.add_row(name, voter, one["state"], *figures, _median(one["latency_histogram_us"]), reason)
     lines: list[RenderableType] = [table]
-    nodes = [one["node"] for one in said if "node" in one]
+    nodes = [one["node"] for one in said if one["voter"] is not None and "node" in one]
     if len(nodes) > len(set(nodes)):
-        lines.append(
-            Text(f"{len(nodes)} replicas on {len(set(nodes))} node(s): its loss takes several of them", style="yellow")
-        )
-    quarantined = sorted({voter for one in said for voter in one.get("quarantined", ())})
+        several = f"{len(set(nodes))} nodes: the loss of one takes several"
+        where = "one node: its loss takes them all" if len(set(nodes)) == 1 else several
+        lines.append(Text(f"{len(nodes)} voters share {where}", style="yellow"))
+    latest = max((one["epoch"] for one in said if "epoch" in one), default=0)
+    quarantined = sorted({voter for one in said if one.get("epoch") == latest for voter in one["quarantined"]})
     if quarantined:
-        names = ", ".join(f"consensus-{voter + 1}" for voter in quarantined)
+        seats = {one["voter"]: one["name"] for one in said}
+        names = ", ".join(seats.get(voter, f"voter {voter}") for voter in quarantined)
         lines.append(Text(f"quarantined by agreement: {names}; see `swarm consensus log --evidence`", style="red"))
     return Group(*lines)
 

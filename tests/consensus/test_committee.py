@@ -17,9 +17,10 @@ from cluster import runtime
 from cluster.errors import SwarmError
 from consensus import decisions
 from consensus.ballots import Outcome
-from consensus.committee import CommitteeClient, replica_name
+from consensus.committee import CommitteeClient
 from consensus.errors import BadBallot, DeadlinePast, UnknownKind
 from consensus.replica import Seat
+from consensus.seats import replica_name
 from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import KeyUnusable
 from hive.messages.health import AgentState

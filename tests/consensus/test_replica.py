@@ -57,9 +57,29 @@ class Household:
                     self.replicas[peer].deliver(number, messages)
             return 0
 
-        replica = self.replicas[number] = Replica(self.seats[number], PATIENT, send, **options)
+        replica = self.replicas[number] = Replica(self.seats[number], PATIENT, send, number=number, **options)
         replica.start()
         return replica
+
+    def join(self):
+        """A fifth seat, which the others know and which observes."""
+        number = len(self.seats)
+        seat = Seat(self.seats[0].folder.parent / f"voter-{number}")
+        signer = seat.signer(may_make=True)
+        seat.found(self.text, signer, later=True)
+        self.seats.append(seat)
+        self.signers.append(signer)
+        self.begin(number)
+        for replica in self.replicas.values():
+            replica.meet(number, signer.public)
+        return number
+
+    def replaced(self, voter, seat, at=0):
+        """The committee in which a seat has a founding voter's place, by agreement."""
+        keys = [self.signers[seat].public if number == voter else key for number, key in enumerate(self.committee.keys)]
+        change = motion("membership", ballots.membership(keys))
+        decision = self.decide(self.moved(change), at)
+        return decisions.certified(self.committee, decision.evidence).known[-1]
 
     def end(self, number):
         self.replicas.pop(number).close()
@@ -158,7 +178,7 @@ def test_ballots_that_are_none_are_refused_each_with_its_reason(calm):
     assert "not signed by it for this motion" in str(refused(*given[:2], elsewhere[2]))
     assert "no member" in str(refused(*given[:2], ballots.Ballot(9, Choice.APPROVE, "", given[2].signature)))
     assert isinstance(refused(given[0], given[0], given[1]), BadBallot)
-    assert isinstance(refused(*given, epoch=1), StaleEpoch)
+    assert refused(*given, epoch=1) is None  # who may only be behind does not refuse
     with pytest.raises(BadBallot, match="no member"):
         ballots.ballot(load_stranger(calm), calm.committee, moved, Choice.APPROVE)
 
@@ -373,3 +393,86 @@ def test_a_full_disk_ends_the_replica_and_it_says_so(house):
     assert "votes no more" in replica.trouble
     (answer,) = replica.decide([house.moved(motion())], PATIENCE_S)
     assert "votes no more" in str(answer.refusal)
+
+
+def test_a_seat_that_came_later_observes_then_votes_in_the_place_it_was_given(house):
+    before = house.decide(house.moved(motion()))
+    seat = house.join()
+    fifth = house.replicas[seat]
+    assert head.until(lambda: fifth.status()["height"] >= before.height, PATIENCE_S)
+    assert (fifth.number, fifth.status()["voter"], fifth.trouble) == (seat, None, "")
+    assert fifth.ballots([packed(ballots.motion_fields(motion()))])[::2] == (0, [])
+
+    committee = house.replaced(1, seat)
+    assert head.until(lambda: fifth.status()["voter"] == 1, PATIENCE_S)
+    house.end(1)
+    house.end(2)  # so that nothing is decided without the fifth's votes
+    house.signers[1] = house.signers[seat]
+    after = house.decide(house.moved(motion(), voters=(0, 1, 3), committee=committee), at=3)
+    assert (after.epoch, set(after.signers)) == (1, {0, 1, 3})
+
+
+def test_who_was_replaced_gives_no_ballots_and_those_it_signs_do_not_count(house):
+    seat, gone = house.join(), house.signers[1]
+    committee = house.replaced(1, seat)
+    assert head.until(lambda: house.replicas[1].status()["epoch"] == 1, PATIENCE_S)
+    moved = motion()
+    assert house.replicas[1].ballots([packed(ballots.motion_fields(moved))])[::2] == (1, [])
+    old = ballots.ballot(gone, house.committee, moved, Choice.APPROVE)
+    new = [ballots.ballot(house.signers[voter], committee, moved, Choice.APPROVE) for voter in (0, 2)]
+    refused = house.refusal(ballots.encode(Moved(1, moved, (new[0], old, new[1]))))
+    assert isinstance(refused, BadBallot)
+    with pytest.raises(BadBallot):
+        ballots.ballot(gone, committee, moved, Choice.APPROVE)
+
+
+def test_a_newcomer_that_loses_its_log_is_silent_until_the_others_have_told(house):
+    seat = house.join()
+    committee = house.replaced(1, seat)
+    house.signers[1] = house.signers[seat]
+    assert head.until(lambda: house.replicas[seat].status()["epoch"] == 1, PATIENCE_S)
+    house.end(seat)
+    house.seats[seat].log.unlink()
+    again = house.begin(seat)
+    assert house.seats[seat].lost.exists()
+
+    def votes():
+        house.decide(house.moved(motion(), voters=(0, 2, 3), committee=committee))
+        return again.status()["voter"] == 1 and not again.status()["abstaining"]
+
+    assert head.until(votes, PATIENCE_S)
+    assert head.until(lambda: not house.seats[seat].lost.exists(), PATIENCE_S)
+
+
+def test_seats_that_come_later_have_numbers_and_keys_of_their_own(calm, tmp_path):
+    seat = Seat(tmp_path / "later")
+    signer = seat.signer(may_make=True)
+    with pytest.raises(KeyUnusable, match="not in the committee"):
+        seat.found(calm.text, signer)
+    seat.found(calm.text, signer, later=True)
+    for number in (None, 2):  # none, or a founding voter's
+        with pytest.raises(KeyUnusable, match="no voter's"):
+            Replica(seat, PATIENT, lambda *_: 0, number=number)
+    with pytest.raises(KeyUnusable, match="founding voter's"):
+        calm.seats[0].found(calm.text, calm.signers[0], later=True)
+
+
+def test_whoever_claims_a_known_seat_or_key_changes_nothing(calm):
+    replica = calm.replicas[0]
+    for seat, public in ((1, bytes(32)), (9, calm.signers[1].public)):
+        replica.meet(seat, public)
+    assert replica.directory == dict(enumerate(calm.committee.keys))
+    replica.meet(9, bytes(32))
+    replica.part(9)
+    assert replica.directory == dict(enumerate(calm.committee.keys))
+
+
+def test_the_present_committee_is_proved_by_the_ends_of_the_epochs_before(house):
+    seat = house.join()
+    committee = house.replaced(3, seat)
+    ends = house.replicas[0].ends(0)
+    assert decisions.following([house.committee], ends) == [house.committee, committee]
+    assert decisions.following([house.committee, committee], house.replicas[0].ends(1)) == [house.committee, committee]
+    for wrong in ([ends[0], ends[0]], [ends[0][:-1]], [b""], [ends[0].replace(committee.keys[3], bytes(32))]):
+        with pytest.raises(BadCertificate):
+            decisions.following([house.committee], wrong)

@@ -1,0 +1,136 @@
+"""One voter of four answers clients whatever it likes, on real Ray: nothing is denied, and nobody believes it."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import pytest
+
+from actors.agent import Identity
+from actors.consensus import agent as voters
+from actors.consensus.agent import ReplicaAgent
+from cluster import runtime
+from consensus.ballots import Ballot, Choice, Outcome
+from consensus.committee import replica_name
+from consensus.errors import UnknownKind
+from consensus.replica import Answer
+from consensus.settings import ConsensusSettings
+from hive.messages.calculation import Role
+from hive.messages.health import AgentState
+from swarm import boot
+from swarm.settings import Settings
+from tests.conftest import agent, eventually
+
+DEADLINE_S = 30.0
+STALL_S = 2.0
+LIAR = 3
+MOTIONS = 12
+
+
+class LyingReplica(ReplicaAgent):
+    """Takes part in the protocol, and tells clients another lie every time."""
+
+    def __init__(self, *arguments):
+        self._turn = itertools.count()
+        super().__init__(*arguments)
+
+    def _lie(self, *lies):
+        return lies[next(self._turn) % len(lies)]()
+
+    @runtime.answered_in("clients")
+    def ballots(self, motions):
+        """Ballots nobody signed, of another epoch, too few, of others, none, or late."""
+        epoch, _, given = super().ballots(motions)
+        forged = [Ballot(one.voter, Choice.APPROVE, one.reason, bytes(64)) for one in given]
+        others = [Ballot(0, Choice.REJECT, "", one.signature) for one in given]
+        return self._lie(
+            lambda: (epoch, LIAR, forged),
+            lambda: (epoch + 7, LIAR, given),
+            lambda: (epoch, LIAR, given[:-1]),
+            lambda: (epoch, "nobody", others),
+            lambda: (epoch, LIAR, [None] * len(given)),
+            lambda: b"nothing",
+            lambda: time.sleep(STALL_S),
+        )
+
+    @runtime.answered_in("clients")
+    def decide(self, bodies, patience_s):
+        """Proofs that are none, refusals, or nothing for long."""
+        return self._lie(
+            lambda: [Answer(b"proof")] * len(bodies),
+            lambda: [Answer(refusal=UnknownKind("nothing is known", "Despair"))] * len(bodies),
+            lambda: ["no answer"] * len(bodies),
+            lambda: 7,
+            lambda: time.sleep(STALL_S),
+        )
+
+    @runtime.answered_in("clients")
+    def decided(self, identities):
+        """Proofs that are none."""
+        return self._lie(lambda: [Answer(b"\x92\x90\x90")] * len(identities), lambda: b"", lambda: [None])
+
+    @runtime.answered_in("clients")
+    def log(self, above, most):
+        """Entries that are none."""
+        return self._lie(lambda: [(b"", 1, b"")] * 1000, lambda: "log", lambda: [(1,)])
+
+    @runtime.answered_in("clients")
+    def evidence(self):
+        """Accusations that are none."""
+        return self._lie(lambda: [b"guilty"], lambda: "guilty", lambda: [7])
+
+
+@pytest.fixture(scope="module")
+def committee(client, tmp_path_factory):
+    home = tmp_path_factory.mktemp("lying")
+    settings = Settings(consensus=ConsensusSettings(voters=4, deadline_s=DEADLINE_S))
+    entries = tuple(pair for pair in boot.roster(settings) if pair[0] is boot.VOTER)
+    created = {}
+    boot.create_agents(settings, home, entries, created)
+    boot.found_committee(settings, home, created, give_up=time.monotonic() + DEADLINE_S)
+    liar = replica_name(LIAR)
+    boot.take_down((liar,), settings.namespace)
+    created[liar] = runtime.spawn(
+        LyingReplica,
+        Identity(liar, Role.CONSENSUS, False, settings.namespace, boot.version(), settings.hub.heartbeat_s),
+        settings.agents,
+        settings.consensus,
+        str(home / "consensus" / liar),
+        True,
+        name=liar,
+        namespace=settings.namespace,
+        concurrency_groups=voters.CONCURRENCY_GROUPS,
+    )
+
+    def all_healthy():
+        states = {one.agent_id: one.state for one in client.health().agents}
+        return all(states.get(name) is AgentState.HEALTHY for name in created)
+
+    assert eventually(all_healthy), client.health().problems
+    yield client.committee(proposer="tests", keys=boot.committee_path(home))
+    boot.take_down(tuple(created), settings.namespace)
+    hub = runtime.find_actor("hub", settings.namespace)
+    runtime.wait_for([hub.deregister.remote(name) for name in created], DEADLINE_S)
+
+
+def test_every_motion_is_decided_by_the_others(committee, client):
+    for number in range(MOTIONS):
+        decision = committee.propose("raise_limit", b"%d" % number)
+        assert decision.outcome is Outcome.APPROVED
+    assert all(one.outcome is Outcome.APPROVED for one in committee.propose_all([("enable_strategy", b"a")] * 4))
+    assert agent(client, replica_name(LIAR)).state is AgentState.HEALTHY  # it lies to clients, and votes soundly
+
+
+def test_what_was_decided_can_be_read_past_the_liar(committee):
+    decision = committee.propose("raise_limit", b"to be found")
+    for _ in range(3):
+        assert committee.decision(decision.id).asked == decision.asked
+        assert decision.id in [entry.id for entry in committee.log()]
+        assert committee.evidence() == []
+
+
+def test_a_motion_that_cannot_be_is_refused_for_its_own_reason(committee):
+    for _ in range(5):
+        with pytest.raises(UnknownKind, match="abolish_limits"):
+            committee.propose("abolish_limits")
