@@ -232,7 +232,7 @@ def place_on(node: str) -> Any:
 
 def release(group: str) -> None:
     """Give up the places of this name, where there are any; who still lives in them dies."""
-    with contextlib.suppress(ValueError):  # there is none
+    with contextlib.suppress(ValueError, RayError):  # there is none, or Ray has ended and with it all places
         remove_placement_group(get_placement_group(group))
 
 

@@ -195,6 +195,7 @@ class CommitteeClient:
             except StaleEpoch:  # the committee changed in between; the same motions, with its new members' ballots
                 if time.time_ns() >= expires_ns:
                     raise
+                self.refresh()
 
     def _votes(self, motions: list[Motion]) -> tuple[int, list[tuple[Ballot, ...]]]:
         """The epoch, and ballots of as many as the motions need; of more, while those that came decide nothing."""
@@ -220,7 +221,7 @@ class CommitteeClient:
             match answer:
                 case (int() as theirs, leader, list() as said) if theirs >= 0:
                     answered += 1
-                    if len(said) == len(motions):  # who is no voter gives none
+                    if len(said) == len(motions) and theirs >= self.present.epoch:  # who is no voter gives none
                         by_epoch.setdefault(theirs, []).append(said)
                         self._quick, self._leader = [seat, *(other for other in self._quick if other != seat)], leader
             epoch, columns = max(by_epoch.items(), key=lambda item: len(item[1]), default=(epoch, []))

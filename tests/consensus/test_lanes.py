@@ -86,6 +86,28 @@ def test_a_replica_that_comes_back_is_heard_again_and_hears(room):
     assert head.until(greeted, PATIENCE_S)
 
 
+def test_who_leaves_is_neither_told_nor_heard_until_it_is_attended_to_again(room):
+    ear = room.lanes[0]._ears[2]
+    room.lanes[0].ignore(2)
+    ear.join()
+    assert room.lanes[0].tell([1, 2], [b"not to who left"]) == [2]
+    assert room.lanes[2].tell([0], [b"from who left"]) == []
+    room.lanes[0].attend(2)
+
+    def greeted():
+        room.lanes[2].tell([0], [b"back"])
+        return (2, [b"back"]) in room.heard[0]
+
+    assert head.until(greeted, PATIENCE_S)
+    assert (2, [b"from who left"]) not in room.heard[0]
+
+
+def test_seats_beyond_the_bits_of_a_word_are_left_to_others(room):
+    room.lanes[0].listening |= {62, 63}
+    assert room.lanes[0].tell([1, 62, 63], [b"to many"]) == [63]
+    assert room.hears(1, (0, [b"to many"]))
+
+
 @pytest.mark.parametrize("wrong", ["length", "nobody", "no list", "no bytes", "torn"])
 def test_garbage_in_a_slot_is_heard_by_nobody(wrong):
     slot = np.zeros(lanes.PAYLOAD_WORDS, np.int64)

@@ -16,12 +16,12 @@ from contextlib import contextmanager
 import pytest
 from rich.console import Console
 
-from cluster import head, runtime
+from cluster import runtime
 from cluster.errors import InvalidRequest, InvalidSettings, SwarmError
 from consensus import ballots, decisions, seats
 from consensus.ballots import Choice, Outcome
 from consensus.committee import CommitteeClient
-from consensus.errors import BadBallot, DeadlinePast
+from consensus.errors import BadBallot, DeadlinePast, Undecided
 from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import load_key
 from hive.messages.health import AgentState
@@ -171,8 +171,28 @@ def test_what_is_not_decided_changes_nothing(committee, home):
     assert (after.keys, after.fresh) == (known.keys, known.fresh + 1)  # a number that was used is not used again
 
 
+class Blind(CommitteeClient):
+    """A client that does not live to see what is decided."""
+
+    def finalize(self, motion, epoch, given):
+        super().finalize(motion, epoch, given)
+        raise Undecided("no decision was seen", "Look again")
+
+
+def test_a_change_that_was_not_seen_leaves_all_in_their_seats_and_the_next_one_ends_who_left(committee, home, decided):
+    blind = Blind(committee.first, SETTINGS.namespace, deadline_s=DEADLINE_S)
+    with pytest.raises(Undecided, match="consensus-7 stand by"):
+        members.replace(blind, home, "consensus-1")
+    assert {"consensus-1", "consensus-7"} < set(seats.read(home / "consensus", committee.first).names)
+    assert eventually(lambda: [seated(committee).get(name) for name in ("consensus-1", "consensus-7")] == [None, 0])
+    change, now = members.replace(committee, home, "consensus-3")
+    decided[change.id] = change
+    assert now.names == ("consensus-4", "consensus-5", "consensus-7", "consensus-8")
+    assert set(seated(committee)) == set(now.names)
+
+
 def test_the_committee_grows_and_shrinks_under_load_and_its_first_keys_prove_it_all(committee, home, decided):
-    before = seated(committee)
+    before, epoch = seated(committee), committee.present.epoch
     (home / "consensus" / "seats.json").unlink()  # it is a convenience: who lives and votes is known without it
     with load(committee.first, decided):
         grown, now = members.resize(committee, home, 7)
@@ -182,8 +202,8 @@ def test_the_committee_grows_and_shrinks_under_load_and_its_first_keys_prove_it_
         shrunk, _ = members.resize(committee, home, 4)
     decided |= {decision.id: decision for decision in (grown, larger, shrunk)}
     assert seated(committee) == before
-    assert (grown.epoch, larger.epoch, shrunk.epoch, committee.present.epoch) == (1, 2, 2, 3)
-    assert {decision.epoch for decision in decided.values()} == {0, 1, 2, 3}
+    assert [one.epoch - epoch for one in (grown, larger, shrunk, committee.present)] == [0, 1, 1, 2]
+    assert {decision.epoch for decision in decided.values()} == set(range(epoch + 3))
     assert eventually(lambda: len({one["height"] for one in committee.status()}) == 1)
     for name in before:
         entries = runtime.wait_for(runtime.find_actor(name, SETTINGS.namespace).log.remote(0, 10**6), DEADLINE_S)
@@ -194,12 +214,12 @@ def test_the_committee_grows_and_shrinks_under_load_and_its_first_keys_prove_it_
 
 
 def test_a_swarm_that_comes_up_again_starts_those_who_are_voters_now(committee, client, home, decided):
-    names = ("consensus-1", "consensus-3", "consensus-4", "consensus-5")
+    before = seated(committee)
     down(home)
     up(client, home)
     again = CommitteeClient(committee.first, SETTINGS.namespace, deadline_s=DEADLINE_S)
-    assert head.until(lambda: sorted(seated(again)) == sorted(names), DEADLINE_S)
-    assert again.propose("raise_limit", b"var 0.07").epoch == 3
+    assert eventually(lambda: seated(again) == before)
+    assert again.propose("raise_limit", b"var 0.07").epoch == committee.present.epoch
     assert again.decision(next(iter(decided))) is not None
     with pytest.raises(InvalidSettings, match="founded with 4 voters"):
         boot.roster(Settings(consensus=ConsensusSettings(voters=7)), home)
