@@ -82,7 +82,8 @@ class Seat:
 
     @property
     def lost(self) -> Path:
-        """There from when the log was found missing until silence may end."""
+        """There from when the log was found missing until the new one says all that counts; in it, once that is known,
+        the epoch and the view from which on the voter may speak."""
         return self.folder / "log-lost"
 
     @property
@@ -140,8 +141,8 @@ class Seat:
         draft.replace(self.committee)
         _sync_folder(self.folder)
 
-    def open(self, committee: Committee, signer: Signer) -> tuple[Log, int]:
-        """The log, and 0, or the nonce of a voter that has lost it.
+    def open(self, committee: Committee, signer: Signer) -> tuple[Log, int, tuple[int, int] | None]:
+        """The log, and 0, or the nonce of a voter that has lost it, and what :meth:`note_loss` noted of that.
 
         Raises
         ------
@@ -149,12 +150,24 @@ class Seat:
             It is damaged, of another voter, or another process has it open.
         """
         if not self.log.exists():
-            self.lost.touch(mode=0o600)
-            _sync_folder(self.folder)  # before there is a log again: a second crash must not make it look whole
+            self.note_loss(None)  # before there is a log again: a second crash must not make it look whole
             log = Log.create(self.log, committee.chain, signer.public)
         else:
             log = Log(self.log, committee.chain, signer.public)
-        return log, (secrets.randbits(62) | 1) if self.lost.exists() else 0
+        if not self.lost.exists():
+            return log, 0, None
+        told = self.lost.read_text().split()
+        return log, secrets.randbits(62) | 1, (int(told[0]), int(told[1])) if told else None
+
+    def note_loss(self, recovered: tuple[int, int] | None) -> None:
+        """Note that the log was lost, and the epoch and view from which on the voter may speak, where that is known."""
+        draft = self.lost.with_suffix(".draft")
+        with draft.open("w") as file:
+            file.write("" if recovered is None else f"{recovered[0]} {recovered[1]}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.lost)
+        _sync_folder(self.folder)
 
 
 @dataclass(slots=True)
@@ -255,7 +268,7 @@ class Replica:
         else:
             self.number = number
             self.directory[number] = self._signer.public
-        self._log, nonce = seat.open(self.first, self._signer)
+        self._log, nonce, self._recovered = seat.open(self.first, self._signer)
         self.counters = Counters()
         self._rules = Rules(lambda: self._core.chain.committees, self._verified)
         try:
@@ -267,6 +280,7 @@ class Replica:
                 log=self._log.records,
                 now_ns=time.monotonic_ns(),
                 nonce=nonce,
+                recovered=self._recovered,
             )
         except BaseException:
             self._log.close()
@@ -542,9 +556,12 @@ class Replica:
                 self._announce(fresh)
             for proof in turn.proofs:
                 self._accuse(proof)
-        if self._lost and not self._core.abstaining and self._core.voter is not None:  # an observer's is no silence
-            self._seat.lost.unlink()  # what ends the silence is in the log now
+        if self._lost and self._core.whole:
+            self._seat.lost.unlink()
             self._lost = False
+        elif self._lost and self._core.recovered != self._recovered:
+            self._recovered = self._core.recovered
+            self._seat.note_loss(self._recovered)
 
     def _speak(self, messages: list[tuple[int | None, Any]]) -> None:
         """One letter to each peer."""

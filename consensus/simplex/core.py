@@ -168,6 +168,8 @@ class Core:
     nonce : int
         Not 0 says that this voter's log is lost: it votes again only after 2f+1 others have told, with this number
         signed, how far they are, and the views that it may have voted in are over. Must never have been used before.
+    recovered : (int, int), optional
+        Of a voter that lost its log and has been told since: what :attr:`recovered` was in a former life.
     check : callable
         Verifies a signature.
     """
@@ -182,6 +184,7 @@ class Core:
         log: Iterable[Record] = (),
         now_ns: int = 0,
         nonce: int = 0,
+        recovered: tuple[int, int] | None = None,
         check: crypto.Verify = crypto.verify,
     ) -> None:
         self._signer, self._application, self._timing, self._check = signer, application, timing, check
@@ -190,6 +193,7 @@ class Core:
         self._turn = Turn()
         self._pending: dict[bytes, bytes] = {}
         self._nonce = nonce
+        self._recovered = recovered if nonce else None
         self._supplied: dict[int, int] = {}
         self._asked: dict[int | None, int] = {}
         self._standing_at = now_ns + timing.standing_ns
@@ -233,6 +237,16 @@ class Core:
     def abstaining(self) -> bool:
         """Whether it must not vote now, having lost its log."""
         return self._nonce != 0 and (self._first_view is None or self._view < self._first_view)
+
+    @property
+    def recovered(self) -> tuple[int, int] | None:
+        """Of a voter that lost its log: the epoch, and the first view of it, in which it votes again."""
+        return self._recovered
+
+    @property
+    def whole(self) -> bool:
+        """Whether its log says all that it ever voted in this epoch and later."""
+        return self._nonce == 0
 
     @property
     def halted(self) -> bool:
@@ -719,10 +733,25 @@ class Core:
         self._wanted: set[bytes] = set()
         self._false: set[int] = set()
         self._failed_in_a_row = 0
-        self._first_view = None
+        self._first_view = self._after_loss()
         self._answers: dict[int, int] = {}
         # What only the epoch before could decide must go: it would keep views running that nobody can propose in.
         self._pending = {known_as: body for known_as, body in self._pending.items() if self._valid(body)}
+
+    def _after_loss(self) -> int | None:
+        """First view of this epoch in which a voter that lost its log may vote; None where that is not known.
+
+        The life that was lost may have been an epoch ahead of those who told of theirs, unless this one has seen the
+        epoch end in a view that all agreed was still to come.
+        """
+        if self._recovered is None:
+            return None
+        epoch, view = self._recovered
+        if epoch == self.committee.epoch:
+            return view
+        if epoch == self.committee.epoch - 1 and self.chain.block(self.chain.height).view >= view:
+            self._nonce, self._recovered = 0, None
+        return None
 
     def _work(self) -> None:
         """Do what the state of things asks for: count own votes, vote, propose, set timers where there is work."""
@@ -905,6 +934,7 @@ class Core:
         self._answers[standing.voter] = standing.view
         if len(self._answers) >= c.quorum:
             self._first_view = max(self._answers.values()) + 2
+            self._recovered = c.epoch, self._first_view
 
     # The log.
 

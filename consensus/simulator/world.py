@@ -89,6 +89,8 @@ class Node:
     busy_until: int = 0
     wake_at: int = 0
     nonce: int = 0
+    recovered: tuple[int, int] | None = None
+    """Both of a node that lost its disk; it keeps them on the new one."""
     breath: tuple[int, float] = (0, 0.0)
     """Of a liar: when it spoke last, and how much it could still say then."""
 
@@ -140,9 +142,7 @@ class World:
         self.judge = Judge(
             self.committee, self.ring.verify, frozenset(liars), {seal.public: n for n, seal in enumerate(seals)}
         )
-        self.nodes = [
-            Node(number, seal, self._life(seal, [], 0), liars.get(number)) for number, seal in enumerate(seals)
-        ]
+        self.nodes = [Node(number, seal, self._life(seal, []), liars.get(number)) for number, seal in enumerate(seals)]
         for node in self.nodes:
             node.rate = 1 + self.weather.drift * self.random.uniform(-1, 1)
             self._schedule_turn(node, node.core.begin())
@@ -200,10 +200,10 @@ class World:
             self.crash(number)
         if not with_disk:
             node.disk = []
-            node.nonce = self.random.getrandbits(62) + 1
+            node.nonce, node.recovered = self.random.getrandbits(62) + 1, None
         node.alive, node.busy_until = True, self.now
         node.life += 1
-        node.core = self._life(node.seal, node.disk, node.nonce, node)
+        node.core = self._life(node.seal, node.disk, node)
         turn = node.core.begin()  # may announce what was certified and not yet announced
         height = node.core.chain.height - len(turn.decisions)
         self.judge.restarted(node.number, height, kept_its_disk=with_disk)
@@ -218,7 +218,7 @@ class World:
         chosen = voters if voters is not None else [node.number for node in self.honest if node.alive]
         return all(self.nodes[number].core.chain.decided(body) is not None for number in chosen for body in bodies)
 
-    def _life(self, seal: Seal, disk: list[Record], nonce: int, node: Node | None = None) -> Core:
+    def _life(self, seal: Seal, disk: list[Record], node: Node | None = None) -> Core:
         now = self._clock(node) if node is not None else 0
         return self._core(
             self.committee,
@@ -227,7 +227,8 @@ class World:
             self.timing,
             log=list(disk),
             now_ns=now,
-            nonce=nonce,
+            nonce=node.nonce if node is not None else 0,
+            recovered=node.recovered if node is not None else None,
             check=self.ring.verify,
         )
 
@@ -270,6 +271,9 @@ class World:
         self._push(max(due, self.now), ring)
 
     def _send(self, node: Node, turn: Turn) -> None:
+        if node.nonce:
+            node.recovered = node.core.recovered
+            node.nonce = 0 if node.core.whole else node.nonce
         if node.hands is None:
             self.judge.turn(node.number, node.core, turn)
         outgoing: list[tuple[int | None, Message | bytes]] = list(turn.messages)
