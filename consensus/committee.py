@@ -27,7 +27,7 @@ from consensus.simplex.types import Committee, Malformed, packed
 
 CALL_S = 5.0
 RETRY_S = 0.05
-HEDGE_S = 0.02  # how long few replicas may take before all are asked
+HEDGE_S = 0.02  # how long few replicas may take to begin to answer before all are asked
 LOG_PAGE = 256
 MOST_CERTIFIED = 64
 
@@ -51,7 +51,7 @@ class CommitteeClient:
         self._quick: list[int] = []
         """Seats whose voters gave ballots, who answered last first."""
         self._leader: Any = None
-        """Seat that leads, as somebody said: the first to be asked for a decision."""
+        """Seat that leads, as two said who gave ballots, and that gave its own: it is asked for decisions first."""
 
     @property
     def present(self) -> Committee:
@@ -215,15 +215,17 @@ class CommitteeClient:
         questions = [packed(ballots.motion_fields(motion)) for motion in motions]
         by_epoch: dict[int, list[list[Any]]] = {}
         columns: list[list[Any]] = []
-        epoch, answered = self.present.epoch, 0
+        epoch = self.present.epoch
+        leaders: dict[int, Any] = {}
         least = max(ballots.needed(motion.direction, self.present) for motion in motions)
         for seat, answer in self._hedged("ballots", questions, asking=least, until_ns=give_up_ns):
             match answer:
                 case (int() as theirs, leader, list() as said) if theirs >= 0:
-                    answered += 1
+                    leaders[seat] = leader
                     if len(said) == len(motions) and theirs >= self.present.epoch:  # who is no voter gives none
                         by_epoch.setdefault(theirs, []).append(said)
-                        self._quick, self._leader = [seat, *(other for other in self._quick if other != seat)], leader
+                        self._quick = [seat, *(other for other in self._quick if other != seat)]
+                        self._leader = next((led for led in leaders if list(leaders.values()).count(led) > 1), None)
             epoch, columns = max(by_epoch.items(), key=lambda item: len(item[1]), default=(epoch, []))
             if epoch > self.present.epoch:
                 if len(columns) > self.present.faults and self.refresh().epoch >= epoch:
@@ -236,7 +238,7 @@ class CommitteeClient:
                 return epoch, given
         if len(columns) >= least and epoch <= self.present.epoch:
             return epoch, _given(motions, columns, self._epochs[epoch])
-        if answered >= least and time.time_ns() < give_up_ns:
+        if len(leaders) >= least and time.time_ns() < give_up_ns:
             self.refresh()
             return None  # they live, and are not all in the same epoch yet
         raise NoQuorum(
@@ -251,8 +253,9 @@ class CommitteeClient:
             open_ = [place for place in range(len(bodies)) if place not in found]
             asked = [bodies[place] for place in open_]
             refusals: dict[tuple[int, str], list[SwarmError]] = {}
+            few = None if self._leader is None else 1
             for _, answers in self._hedged(
-                "decide", asked, left_s, asking=1, first=self._leader, until_ns=expires_utc_ns
+                "decide", asked, left_s, asking=few, first=self._leader, until_ns=expires_utc_ns
             ):
                 if not isinstance(answers, list):
                     continue
@@ -273,19 +276,21 @@ class CommitteeClient:
         )
 
     def _hedged(
-        self, method: str, *arguments: Any, asking: int, until_ns: int, first: Any = None
+        self, method: str, *arguments: Any, asking: int | None, until_ns: int, first: Any = None
     ) -> Iterator[tuple[int, Any]]:
         """(seat, answer) of replicas as they come, until a moment of UTC.
 
-        ``asking`` of them are asked at first, ``first`` and those that answered last; the others too as soon as one
-        fails, what came did not suffice, or some time has passed.
+        So many are asked at first, ``first`` and those that answered last; the others too as soon as one fails, what
+        came did not suffice, or those that are left take twice as long as the first to answer.
         """
+        begun_ns = time.time_ns()
         self._look()
         seats = [seat for seat in self._quick if seat in self._handles]
         seats += [seat for seat in self._handles if seat not in seats]
         seats.sort(key=lambda seat: seat != first)
-        pending, rest = self._asked(method, *arguments, seats=seats[:asking]), seats[asking:]
-        hedge_ns = time.time_ns() + int(HEDGE_S * 1e9)
+        few = len(seats) if asking is None else asking
+        pending, rest = self._asked(method, *arguments, seats=seats[:few]), seats[few:]
+        hedge_ns = begun_ns + int(HEDGE_S * 1e9)
         while pending or rest:
             if rest and (not pending or time.time_ns() >= hedge_ns):
                 pending |= self._asked(method, *arguments, seats=rest)
@@ -300,6 +305,7 @@ class CommitteeClient:
                 if answer is None:
                     hedge_ns = 0
                 else:
+                    hedge_ns = min(hedge_ns, 2 * time.time_ns() - begun_ns)
                     yield seat, answer
 
     def _take(
