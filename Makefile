@@ -8,10 +8,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 demo: .venv/runtime
 	$(BIN)/swarm demo
 
-# What needs no swarm of its own runs on two cores at once; the rest counts processes, and wants to be alone.
+# The tests of the command count processes, and want to be alone.
+ALONE := tests/swarm/test_command.py
 test: .venv/dev
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/swarm
-	$(BIN)/python -m pytest tests/swarm
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore $(ALONE)
+	$(BIN)/python -m pytest $(ALONE)
 
 lint: .venv/dev
 	$(BIN)/ruff check .
