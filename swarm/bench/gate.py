@@ -367,7 +367,7 @@ def _served(strategy: str, cores: list[int]) -> Iterator[Served]:
 def _serve(pipe: Connection, strategy: str, cores: list[int], directory: str, pid: int, ticks: int) -> None:
     gate = _gate(Path(directory), strategy)
     os.sched_setaffinity(gate._thread.native_id or 0, cores)
-    pipe.send((gate.open(pid, ticks, strategy), gate.facts, gate.address))
+    pipe.send((gate.open(pid, ticks, strategy), gate.facts, gate.control.address))
     while True:
         what, *_ = pipe.recv()
         found: Any = None
@@ -385,6 +385,6 @@ def _serve(pipe: Connection, strategy: str, cores: list[int], directory: str, pi
         if what in ("empty", "window"):
             found, gate.journal.longest_ns = gate.journal.longest_ns / 1e6, 0
         if what == "release_kill":
-            while not gate.release_kill(gate.kills, BENCH):
+            while not gate.control.release_kill(gate.control.kills, BENCH):
                 time.sleep(0.001)
         pipe.send(found)

@@ -36,11 +36,20 @@ OUTCOME_EXIT = 10
 SIDES = {"buy": Side.BUY, "sell": Side.SELL}
 MODES = {"full": "FULL_PERFORMANCE", "safe": "SAFE_MODE", "shutdown": "EMERGENCY_SHUTDOWN"}
 MICROSECOND_NS = 1000
+LISTS = (
+    (Action.HALT, "symbol", "is halted", "The market in a symbol is halted: no order in it passes.", False),
+    (Action.RESUME, "symbol", "trades again", "The market in a symbol is open again.", True),
+    (Action.RESTRICT, "symbol", "is restricted", "Nobody may trade a symbol, not even to reduce.", False),
+    (Action.PERMIT, "symbol", "may be traded", "A restricted symbol may be traded again.", True),
+    (Action.DISABLE, "account", "is disabled", "An account may not trade.", False),
+    (Action.ENABLE, "account", "may trade", "An account may trade again.", True),
+)
+"""Commands that put a name on one of the gate's lists or take it off: action, what is named, what is said when it is
+done, what the command is for, and whether it permits more and so cannot do without a reason."""
 
 By = Annotated[str | None, typer.Option("--by", help="Who says so. Default: the user of this process.")]
-Why = Annotated[str, typer.Option("--reason", help="Why. Journalled; what permits more than before needs it.")]
-Symbol = Annotated[str, typer.Argument(help="Symbol.")]
-Account = Annotated[str, typer.Argument(help="Account.")]
+WHY = "Why. Journalled; what permits more than before needs it."
+Why = Annotated[str, typer.Option("--reason", help=WHY)]
 
 
 @app.command()
@@ -188,67 +197,25 @@ def release(
         raise typer.Exit(OUTCOME_EXIT)
 
 
-@app.command()
-def halt(
-    context: typer.Context,
-    symbol: Symbol,
-    by: By = None,
-    reason: Why = "",
-    address: Address = None,
-    as_json: Json = False,
-) -> None:
-    """The market in a symbol is halted: no order in it passes."""
-    _instruct(context, Action.HALT, {"name": symbol}, f"{symbol} is halted", by, reason, address, as_json)
+def _register(action: Action, what: str, done: str, purpose: str, loosens: bool) -> None:
+    """A command of :data:`LISTS`."""
+    named = typer.Argument(metavar=what, help=f"{what.capitalize()}.")
+    why = typer.Option(... if loosens else "", "--reason", help=WHY)
+
+    @app.command(action.value, help=purpose)
+    def command(
+        context: typer.Context,
+        name: str = named,
+        by: By = None,
+        reason: str = why,
+        address: Address = None,
+        as_json: Json = False,
+    ) -> None:
+        _instruct(context, action, {"name": name}, f"{name} {done}", by, reason, address, as_json)
 
 
-@app.command()
-def resume(
-    context: typer.Context, symbol: Symbol, reason: Why, by: By = None, address: Address = None, as_json: Json = False
-) -> None:
-    """The market in a symbol is open again."""
-    _instruct(context, Action.RESUME, {"name": symbol}, f"{symbol} trades again", by, reason, address, as_json)
-
-
-@app.command()
-def restrict(
-    context: typer.Context,
-    symbol: Symbol,
-    by: By = None,
-    reason: Why = "",
-    address: Address = None,
-    as_json: Json = False,
-) -> None:
-    """Nobody may trade a symbol, not even to reduce."""
-    _instruct(context, Action.RESTRICT, {"name": symbol}, f"{symbol} is restricted", by, reason, address, as_json)
-
-
-@app.command()
-def permit(
-    context: typer.Context, symbol: Symbol, reason: Why, by: By = None, address: Address = None, as_json: Json = False
-) -> None:
-    """A restricted symbol may be traded again."""
-    _instruct(context, Action.PERMIT, {"name": symbol}, f"{symbol} may be traded", by, reason, address, as_json)
-
-
-@app.command()
-def disable(
-    context: typer.Context,
-    account: Account,
-    by: By = None,
-    reason: Why = "",
-    address: Address = None,
-    as_json: Json = False,
-) -> None:
-    """An account may not trade."""
-    _instruct(context, Action.DISABLE, {"name": account}, f"{account} is disabled", by, reason, address, as_json)
-
-
-@app.command()
-def enable(
-    context: typer.Context, account: Account, reason: Why, by: By = None, address: Address = None, as_json: Json = False
-) -> None:
-    """An account may trade again."""
-    _instruct(context, Action.ENABLE, {"name": account}, f"{account} may trade", by, reason, address, as_json)
+for _row in LISTS:
+    _register(*_row)
 
 
 @app.command()

@@ -121,7 +121,7 @@ def seen(gate: Gate):
     """All that instructions set, and how many of them were written."""
     found = gate.describe()
     marks = (found.halted, found.restricted, found.disabled, found.mode, found.killed, found.kills, found.unreconciled)
-    (rows,) = gate._database.execute("SELECT count(*) FROM control").fetchone()
+    (rows,) = gate.control._database.execute("SELECT count(*) FROM control").fetchone()
     return found.limits, marks, found.accounts, rows
 
 
@@ -153,7 +153,7 @@ def tightened(gate: Gate):
         (Action.DISABLE, {"name": "desk"}),
         (Action.KILL, {}),
     ):
-        gate.obey(Instruction(action, body, nobody))
+        gate.control.obey(Instruction(action, body, nobody))
     return seen(gate)
 
 
@@ -163,9 +163,9 @@ def test_what_permits_more_needs_the_committee_and_what_permits_less_needs_nobod
         assert before[1] == (("AAA",), ("AAA",), ("desk",), "EMERGENCY_SHUTDOWN", True, 1, False)
         for action, body in REFUSED:
             with pytest.raises(Unmandated, match=r"committee has to decide.*swarm gate"):
-                gate.obey(Instruction(action, body, DESK))
+                gate.control.obey(Instruction(action, body, DESK))
             with pytest.raises(Unwarranted):
-                gate.obey(Instruction(action, body, Warrant("", "")))
+                gate.control.obey(Instruction(action, body, Warrant("", "")))
         assert seen(gate) == before
 
 
@@ -174,7 +174,7 @@ def test_what_the_committee_has_decided_is_obeyed_once_and_not_again_after_a_res
     with opened(place) as gate:
         tightened(gate)
         decision = about(gate, action, body, voters)
-        gate.obey(Instruction(action, body, by(decision)))
+        gate.control.obey(Instruction(action, body, by(decision)))
         after = seen(gate)
         row = newest(place / JOURNAL, 1)["control"][0]
         assert (row["action"], row["decision"], row["operator"]) == (action, decision.id.hex(), DESK.operator)
@@ -182,20 +182,21 @@ def test_what_the_committee_has_decided_is_obeyed_once_and_not_again_after_a_res
         tightened(gate)
         before = seen(gate)
         with pytest.raises(Unmandated, match="was used before"):
-            gate.obey(Instruction(action, body, by(decision)))
+            gate.control.obey(Instruction(action, body, by(decision)))
         assert seen(gate) == before != after
     with opened(place) as gate:
         before = seen(gate)
         with pytest.raises(Unmandated, match="was used before"):
-            gate.obey(Instruction(action, body, by(decision)))
+            gate.control.obey(Instruction(action, body, by(decision)))
         assert seen(gate) == before
 
 
 def test_of_many_who_show_the_same_decision_at_once_one_is_obeyed(place, voters):
     with opened(place) as gate, ThreadPoolExecutor(8) as pool:
-        gate.restrict("AAA")
+        gate.control.mark(Action.RESTRICT, "AAA")
         warrant = by(about(gate, Action.PERMIT, {"name": "AAA"}, voters))
-        faults = [done.exception() for done in [pool.submit(gate.permit, "AAA", warrant) for _ in range(8)]]
+        told = [pool.submit(gate.control.mark, Action.PERMIT, "AAA", warrant) for _ in range(8)]
+        faults = [done.exception() for done in told]
         assert [type(fault) for fault in faults if fault] == [Unmandated] * 7
 
 
@@ -269,60 +270,60 @@ def test_a_decision_that_is_wrong_in_one_way_leaves_the_gate_as_it_was(place, vo
     with opened(place) as gate:
         before = tightened(gate)
         with pytest.raises(Unmandated, match=said):
-            gate.obey(Instruction(Action.LIMITS, {"max_gross": 2e6}, bent(gate, voters, how)))
+            gate.control.obey(Instruction(Action.LIMITS, {"max_gross": 2e6}, bent(gate, voters, how)))
         assert seen(gate) == before
         right = about(gate, Action.LIMITS, {"max_gross": 2e6}, voters)
-        gate.obey(Instruction(Action.LIMITS, {"max_gross": 2e6}, by(right)))
+        gate.control.obey(Instruction(Action.LIMITS, {"max_gross": 2e6}, by(right)))
         assert gate.describe().limits["max_gross"] == 2e6
 
 
 def test_a_release_is_for_the_kills_that_were_seen(place, voters):
     make = Orders()
     with opened(place) as gate:
-        gate.kill()
+        gate.control.kill()
         once = about(gate, Action.RELEASE_KILL, {"kills": 1}, voters)
-        gate.kill()
+        gate.control.kill()
         with pytest.raises(Unmandated, match="another instruction"):
-            gate.release_kill(2, by(once))
-        assert gate.release_kill(1, by(once)) is False
+            gate.control.release_kill(2, by(once))
+        assert gate.control.release_kill(1, by(once)) is False
         assert gate.check(make(Side.SELL, 1.0)).reason is Reason.KILLED
-        assert gate.release_kill(2, by(about(gate, Action.RELEASE_KILL, {"kills": 2}, voters))) is True
+        assert gate.control.release_kill(2, by(about(gate, Action.RELEASE_KILL, {"kills": 2}, voters))) is True
         assert gate.check(make(Side.SELL, 1.0)).reason is Reason.PASSED
 
 
 def test_nobody_can_use_a_decision_up_on_something_that_needs_none(place, voters):
     with opened(place) as gate:
-        gate.restrict("AAA")
+        gate.control.mark(Action.RESTRICT, "AAA")
         decision = about(gate, Action.PERMIT, {"name": "AAA"}, voters)
-        gate.restrict("BBB", by(decision))
-        gate.set_limits({"max_gross": 1.0}, Warrant("eve", "", decision.id, b"nonsense"))
+        gate.control.mark(Action.RESTRICT, "BBB", by(decision))
+        gate.control.set_limits({"max_gross": 1.0}, Warrant("eve", "", decision.id, b"nonsense"))
         with pytest.raises(Unmandated):
-            gate.permit("BBB", by(decision))
-        gate.permit("AAA", by(decision))
+            gate.control.mark(Action.PERMIT, "BBB", by(decision))
+        gate.control.mark(Action.PERMIT, "AAA", by(decision))
         assert gate.describe().restricted == ("BBB",)
 
 
 def test_the_committee_that_was_seen_first_stays_whatever_becomes_of_its_file(tmp_path, voters):
     file, other = tmp_path / "committee.json", Voters(seed=9)
     with make_gate(tmp_path, committee=file) as gate:
-        gate.set_mode(Mode.SAFE_MODE, DESK)
-        gate.set_mode(Mode.FULL_PERFORMANCE, DESK)  # there is no committee yet
+        gate.control.set_mode(Mode.SAFE_MODE, DESK)
+        gate.control.set_mode(Mode.FULL_PERFORMANCE, DESK)  # there is no committee yet
         assert gate.describe().committee == ""
         file.write_text(voters.text)
         assert eventually(lambda: gate.describe().committee == voters.first.chain.hex(), 5.0)
         file.write_text(other.text)
-        gate.halt("AAA")
+        gate.control.mark(Action.HALT, "AAA")
         with pytest.raises(Unmandated, match="no decision"):
-            gate.resume("AAA", by(about(gate, Action.RESUME, {"name": "AAA"}, other)))
-        gate.resume("AAA", by(about(gate, Action.RESUME, {"name": "AAA"}, voters)))
+            gate.control.mark(Action.RESUME, "AAA", by(about(gate, Action.RESUME, {"name": "AAA"}, other)))
+        gate.control.mark(Action.RESUME, "AAA", by(about(gate, Action.RESUME, {"name": "AAA"}, voters)))
         identity = gate.facts.identity
     for committee in (file, None):
         with make_gate(tmp_path, committee=committee) as gate:
             assert gate.facts.identity == identity
             assert gate.describe().committee == voters.first.chain.hex()
-            gate.halt("AAA")
+            gate.control.mark(Action.HALT, "AAA")
             with pytest.raises(Unmandated, match="has to decide"):
-                gate.resume("AAA", DESK)
+                gate.control.mark(Action.RESUME, "AAA", DESK)
     rows = newest(tmp_path / JOURNAL, 100)["control"]
     assert [row["action"] for row in rows].count("committee") == 1
 
@@ -331,51 +332,51 @@ def test_a_committee_that_cannot_be_read_permits_nothing_more_and_holds_up_nothi
     file = tmp_path / "committee.json"
     file.write_text("{}")
     with make_gate(tmp_path, committee=file) as gate:
-        gate.halt("AAA")
+        gate.control.mark(Action.HALT, "AAA")
         with pytest.raises(InvalidInput, match="holds no committee"):
-            gate.resume("AAA", DESK)
+            gate.control.mark(Action.RESUME, "AAA", DESK)
         assert gate.describe().halted == ("AAA",)
 
 
 def test_voters_of_an_epoch_that_has_ended_decide_nothing_any_more(place, voters):
     after, body = voters.renewed(seed=7), {"name": "AAA"}
     with opened(place) as gate:
-        gate.halt("AAA")
-        gate.resume("AAA", by(about(gate, Action.RESUME, body, voters)))
-        gate.halt("AAA")
-        gate.resume("AAA", by(about(gate, Action.RESUME, body, after)))
+        gate.control.mark(Action.HALT, "AAA")
+        gate.control.mark(Action.RESUME, "AAA", by(about(gate, Action.RESUME, body, voters)))
+        gate.control.mark(Action.HALT, "AAA")
+        gate.control.mark(Action.RESUME, "AAA", by(about(gate, Action.RESUME, body, after)))
         for _ in range(2):
-            gate.halt("AAA")
+            gate.control.mark(Action.HALT, "AAA")
             for past in (voters, voters.renewed(seed=8)):
                 with pytest.raises(Unmandated, match="epoch 1"):
-                    gate.resume("AAA", by(about(gate, Action.RESUME, body, past)))
-            gate.resume("AAA", by(about(gate, Action.RESUME, body, after)))
+                    gate.control.mark(Action.RESUME, "AAA", by(about(gate, Action.RESUME, body, past)))
+            gate.control.mark(Action.RESUME, "AAA", by(about(gate, Action.RESUME, body, after)))
     with opened(place) as gate:
-        gate.halt("AAA")
+        gate.control.mark(Action.HALT, "AAA")
         with pytest.raises(Unmandated, match="epoch 1"):
-            gate.resume("AAA", by(about(gate, Action.RESUME, body, voters)))
-        gate.resume("AAA", by(about(gate, Action.RESUME, body, after.renewed(seed=5))))
+            gate.control.mark(Action.RESUME, "AAA", by(about(gate, Action.RESUME, body, voters)))
+        gate.control.mark(Action.RESUME, "AAA", by(about(gate, Action.RESUME, body, after.renewed(seed=5))))
 
 
 def test_a_decision_that_could_not_be_written_is_not_used(place, voters):
     with opened(place) as gate:
-        gate.halt("AAA")
+        gate.control.mark(Action.HALT, "AAA")
         decision = about(gate, Action.RESUME, {"name": "AAA"}, voters)
-        gate._database.execute("PRAGMA busy_timeout=50")
+        gate.control._database.execute("PRAGMA busy_timeout=50")
         blocker = sqlite3.connect(place / JOURNAL, isolation_level=None)
         blocker.execute("BEGIN IMMEDIATE")
         with pytest.raises(JournalUnavailable):
-            gate.resume("AAA", by(decision))
+            gate.control.mark(Action.RESUME, "AAA", by(decision))
         blocker.execute("ROLLBACK")
         blocker.close()
         assert gate.describe().halted == ("AAA",)
-        gate.resume("AAA", by(decision))
+        gate.control.mark(Action.RESUME, "AAA", by(decision))
         assert gate.describe().halted == ()
 
 
 def test_a_journal_of_the_layout_before_is_continued(tmp_path):
     with make_gate(tmp_path) as gate:
-        gate.halt("AAA")
+        gate.control.mark(Action.HALT, "AAA")
     database = sqlite3.connect(tmp_path / JOURNAL, isolation_level=None)
     database.executescript(
         "DROP INDEX used; ALTER TABLE control DROP COLUMN decision; ALTER TABLE control DROP COLUMN evidence; "
@@ -399,7 +400,7 @@ class Nearby:
         return Lane(self.gate.open(os.getpid(), started(os.getpid()))), self.gate.facts
 
     def instruct(self, instruction, patience_s):
-        return self.gate.obey(instruction)
+        return self.gate.control.obey(instruction)
 
 
 def test_a_client_has_the_committee_asked_only_where_the_gate_asks_for_it(place, voters):

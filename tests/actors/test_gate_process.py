@@ -14,6 +14,7 @@ from cluster.errors import InvalidMarketData, InvalidPortfolio, InvalidRequest, 
 from cluster.lanes.lane import Lane
 from cluster.lanes.page import Page, PageUnreadable, begin
 from cluster.lanes.peer import started
+from hive.messages.gate import Action
 from hive.messages.orders import Decision, InvalidOrder, InvalidVerdict, Mode, Order, Outcome, Reason, Side, Verdict
 from tests.actors.test_gate_support import (
     DESK,
@@ -61,36 +62,36 @@ def test_controls_hold_for_the_next_order(tmp_path):
             return gate.check(make(Side.BUY, 1.0)).reason
 
         assert reason() is Reason.PASSED
-        gate.halt("AAA")
+        gate.control.mark(Action.HALT, "AAA")
         assert reason() is Reason.HALTED
-        gate.resume("AAA", DESK)
-        gate.restrict("AAA")
+        gate.control.mark(Action.RESUME, "AAA", DESK)
+        gate.control.mark(Action.RESTRICT, "AAA")
         assert reason() is Reason.RESTRICTED
-        gate.permit("AAA", DESK)
-        gate.disable("desk")
+        gate.control.mark(Action.PERMIT, "AAA", DESK)
+        gate.control.mark(Action.DISABLE, "desk")
         assert reason() is Reason.ACCOUNT_DISABLED
-        gate.enable("desk", DESK)
-        gate.set_mode(Mode.SAFE_MODE, DESK)
+        gate.control.mark(Action.ENABLE, "desk", DESK)
+        gate.control.set_mode(Mode.SAFE_MODE, DESK)
         assert reason() is Reason.MODE
-        gate.set_mode(Mode.FULL_PERFORMANCE, DESK)
-        gate.set_limits({"max_gross": 1.0}, DESK)
+        gate.control.set_mode(Mode.FULL_PERFORMANCE, DESK)
+        gate.control.set_limits({"max_gross": 1.0}, DESK)
         assert reason() is Reason.GROSS
-        gate.set_limits({}, DESK)
+        gate.control.set_limits({}, DESK)
         assert reason() is Reason.PASSED
         with pytest.raises(InvalidRequest, match="does not know"):
-            gate.halt("ZZZ")
+            gate.control.mark(Action.HALT, "ZZZ")
 
 
 def test_kill_is_latched_until_a_person_who_saw_it_releases_it(tmp_path):
     make = Orders()
     with make_gate(tmp_path) as gate:
-        assert gate.kill() == 1
-        assert gate.kill() == 2
+        assert gate.control.kill() == 1
+        assert gate.control.kill() == 2
         assert gate.check(make(Side.SELL, 1.0)).reason is Reason.KILLED
-        assert not gate.release_kill(1, DESK)
+        assert not gate.control.release_kill(1, DESK)
         with pytest.raises(InvalidRequest):
-            gate.release_kill(3, DESK)
-        assert gate.release_kill(2, DESK)
+            gate.control.release_kill(3, DESK)
+        assert gate.control.release_kill(2, DESK)
         assert gate.check(make(Side.SELL, 1.0)).reason is Reason.PASSED
 
 
@@ -100,7 +101,7 @@ def test_kill_from_another_process_closes_the_gate_for_the_next_order_while_chec
         client, make = GateClient.here(gate), Orders()
         assert eventually(lambda: gate.status()["sequence"] > 100, 20.0)
         assert client.check(make(Side.BUY, 1.0)).decision is Decision.ALLOW
-        with side(killer, gate.address) as other:
+        with side(killer, gate.control.address) as other:
             assert other.answer() == 1
         before = gate.status()
         assert client.check(make(Side.BUY, 1.0)).reason is Reason.KILLED
@@ -159,12 +160,12 @@ def test_writer_that_dies_inside_the_page_closes_the_gate_until_it_is_written_wh
     make = Orders()
     with make_gate(tmp_path) as gate:
         words = len(gate._book.control)
-        with side(dead_writer, os.getpid(), gate.address.descriptor, words) as writer:
+        with side(dead_writer, os.getpid(), gate.control.address.descriptor, words) as writer:
             assert writer.answer() == "begun"
             writer.process.join(10.0)
         assert gate.check(make(Side.BUY, 1.0)).reason is Reason.LIMITS_UNREADABLE
         assert gate.tick("AAA", 100.0, time.monotonic_ns()) is Outcome.DONE
-        gate.set_limits({}, DESK)
+        gate.control.set_limits({}, DESK)
         assert gate.check(make(Side.BUY, 1.0)).reason is Reason.PASSED
 
 
@@ -216,8 +217,8 @@ def test_kill_switch_of_a_gate_that_is_gone_says_so(tmp_path):
         pid = process.pid
     with make_gate(tmp_path) as gate:
         with pytest.raises(LaneLost):
-            KillSwitch(replace(gate.address, pid=pid))
-        assert not KillSwitch(gate.address).killed
+            KillSwitch(replace(gate.control.address, pid=pid))
+        assert not KillSwitch(gate.control.address).killed
 
 
 def test_books_that_cannot_be_valued_are_refused(tmp_path):

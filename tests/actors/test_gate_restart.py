@@ -74,14 +74,14 @@ def test_a_gate_that_returns_knows_holdings_reservations_and_instructions(tmp_pa
     trade(gate, draw, make, 40)
     gate.checkpoint()
     trade(gate, draw, make, 40)
-    gate.reconcile({"fund": {"CCC": -3.0}}, {"desk": 5e5}, DESK)
+    gate.control.reconcile({"fund": {"CCC": -3.0}}, {"desk": 5e5}, DESK)
     trade(gate, draw, make, 10)
-    gate.halt("AAA")
-    gate.restrict("CCC")
-    gate.disable("fund")
-    gate.resume("AAA", DESK)
-    gate.set_limits({"max_gross": 5e5, "price_collar": 0.02}, DESK)
-    gate.kill()
+    gate.control.mark(Action.HALT, "AAA")
+    gate.control.mark(Action.RESTRICT, "CCC")
+    gate.control.mark(Action.DISABLE, "fund")
+    gate.control.mark(Action.RESUME, "AAA", DESK)
+    gate.control.set_limits({"max_gross": 5e5, "price_collar": 0.02}, DESK)
+    gate.control.kill()
     before, last = state(gate), gate.status()["sequence"]
     if orderly:
         gate.close()
@@ -144,12 +144,12 @@ def test_after_a_kill_of_the_process_only_reductions_pass_until_somebody_reconci
             "BBB": 1.0,
         }
         with pytest.raises(Unwarranted):
-            gate.reconcile({}, {}, NOBODY)
+            gate.control.reconcile({}, {}, NOBODY)
         with pytest.raises(InvalidRequest):
-            gate.reconcile({"desk": {"ZZZ": 1.0}}, {}, DESK)
+            gate.control.reconcile({"desk": {"ZZZ": 1.0}}, {}, DESK)
         with pytest.raises(InvalidRequest):
-            gate.reconcile({}, {"desk": float("nan")}, DESK)
-        gate.reconcile({"desk": {"AAA": 4.0}}, {}, DESK)
+            gate.control.reconcile({}, {"desk": float("nan")}, DESK)
+        gate.control.reconcile({"desk": {"AAA": 4.0}}, {}, DESK)
         assert gate.describe().accounts["desk"]["positions"] == {"AAA": 4.0}
         allowed = gate.check(make(Side.BUY, 1.0))
         assert allowed.decision is Decision.ALLOW and allowed.sequence > max(seen)
@@ -187,16 +187,16 @@ def test_a_kill_is_kept_by_a_file_when_the_gate_is_dead_and_a_release_needs_a_pe
         assert switch.kill(tmp_path, Warrant("bob", "again")).closed
         assert eventually(lambda: newest(tmp_path / JOURNAL, 1)["control"][0]["operator"] == "bob", 5.0)
         with pytest.raises(Unwarranted):
-            gate.release_kill(2, NOBODY)
-        assert not gate.release_kill(1, DESK)
+            gate.control.release_kill(2, NOBODY)
+        assert not gate.control.release_kill(1, DESK)
         assert len(switch.written_kills(tmp_path)) == 2
     with make_gate(tmp_path) as gate:
-        assert gate.killed and gate.kills == 2
-        assert gate.release_kill(2, DESK)
+        assert gate.control.killed and gate.control.kills == 2
+        assert gate.control.release_kill(2, DESK)
         assert not switch.written_kills(tmp_path)
         assert gate.check(make(Side.BUY, 1.0)).decision is Decision.ALLOW
     with make_gate(tmp_path) as gate:
-        assert not gate.killed
+        assert not gate.control.killed
 
 
 def test_a_gate_that_stands_still_is_killed_and_stays_so_over_its_death(tmp_path):
@@ -235,24 +235,24 @@ def test_what_permits_less_holds_though_the_disk_refuses_and_what_permits_more_d
     make = Orders()
     with make_gate(tmp_path) as gate:
         blocker = sqlite3.connect(tmp_path / JOURNAL, isolation_level=None)
-        gate._database.execute("PRAGMA busy_timeout=50")
+        gate.control._database.execute("PRAGMA busy_timeout=50")
         blocker.execute("BEGIN IMMEDIATE")
         with pytest.raises(JournalUnavailable):
-            gate.halt("AAA")
+            gate.control.mark(Action.HALT, "AAA")
         assert gate.check(make(Side.BUY, 1.0)).reason is Reason.HALTED
         with pytest.raises(JournalUnavailable):
-            gate.resume("AAA", DESK)
+            gate.control.mark(Action.RESUME, "AAA", DESK)
         assert gate.check(make(Side.BUY, 1.0)).reason is Reason.HALTED
         blocker.execute("ROLLBACK")
         blocker.close()
-        gate.resume("AAA", DESK)
+        gate.control.mark(Action.RESUME, "AAA", DESK)
         assert gate.check(make(Side.BUY, 1.0)).decision is Decision.ALLOW
 
 
 def test_whatever_permits_more_needs_somebody_who_says_why(tmp_path):
     with make_gate(tmp_path) as gate:
-        gate.set_mode(Mode.EMERGENCY_SHUTDOWN, NOBODY)
-        gate.set_limits({"max_gross": 1e6, "confidence": 0.999}, NOBODY)
+        gate.control.set_mode(Mode.EMERGENCY_SHUTDOWN, NOBODY)
+        gate.control.set_limits({"max_gross": 1e6, "confidence": 0.999}, NOBODY)
         refused = [
             (Action.MODE, {"mode": "safe_mode"}),
             (Action.LIMITS, {"max_gross": 2e6}),
@@ -267,14 +267,14 @@ def test_whatever_permits_more_needs_somebody_who_says_why(tmp_path):
         for action, body in refused:
             for by in (NOBODY, Warrant("ada", " "), Warrant("", "why")):
                 with pytest.raises(Unwarranted):
-                    gate.obey(Instruction(action, body, by))
+                    gate.control.obey(Instruction(action, body, by))
         for body in ({"max_gros": 1.0}, {"max_gross": -1.0}, {"confidence": 2.0}):
             with pytest.raises(InvalidSettings):
-                gate.obey(Instruction(Action.LIMITS, body, DESK))
+                gate.control.obey(Instruction(Action.LIMITS, body, DESK))
         with pytest.raises(InvalidRequest):
-            gate.obey(Instruction(Action.LIMITS, {"max_gross": float("nan")}, DESK))
+            gate.control.obey(Instruction(Action.LIMITS, {"max_gross": float("nan")}, DESK))
         with pytest.raises(InvalidRequest):
-            gate.obey(Instruction(Action.MODE, {"mode": "half"}, DESK))
+            gate.control.obey(Instruction(Action.MODE, {"mode": "half"}, DESK))
         assert gate.describe().mode == "EMERGENCY_SHUTDOWN"
         assert gate.describe().changed_limits == ("max_gross", "confidence")
 
@@ -299,7 +299,7 @@ def test_another_market_keeps_positions_and_callers_learn_its_symbols(tmp_path):
         client.commit(bought.sequence, 10.0, 100.0)
         held = client.check(make(Side.BUY, 3.0, symbol="BBB"))
         before = state(gate)["accounts"]
-        instruments = [replace(gate._instruments[0], symbol=name) for name in ("NEW", "BBB", "AAA")]
+        instruments = [replace(gate.control.instruments[0], symbol=name) for name in ("NEW", "BBB", "AAA")]
         with pytest.raises(InvalidMarketData, match="lacks AAA"):
             gate.renew(instruments[:2], np.eye(2), {})
         gate.renew(instruments, np.diag([1e-4, 4e-4, 9e-4]), {"NEW": 50.0, "AAA": 90.0})
@@ -321,11 +321,11 @@ def test_a_held_symbol_without_a_market_closes_the_gate_until_it_is_reconciled(t
     make = Orders()
     with make_gate(tmp_path, positions={"AAA": 10.0}) as gate:
         fields = {"settings": OPEN_LIMITS, "accounts": gate._accounts, "journal": tmp_path / JOURNAL}
-        rest = gate._instruments[1:]
+        rest = gate.control.instruments[1:]
     with Gate(instruments=rest, covariance=np.eye(2) * 1e-4, prices={"BBB": 100.0, "CCC": 100.0}, **fields) as gate:
         gate.tick("BBB", 100.0, time.monotonic_ns())
         assert gate.check(make(Side.BUY, 1.0, symbol="BBB", account="fund")).reason is Reason.INVALID_NUMBER
-        gate.reconcile({"desk": {"AAA": 0.0}}, {}, DESK)
+        gate.control.reconcile({"desk": {"AAA": 0.0}}, {}, DESK)
         assert gate.check(make(Side.BUY, 1.0, symbol="BBB", account="fund")).decision is Decision.ALLOW
 
 

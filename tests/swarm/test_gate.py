@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
 from actors.trading.gate import switch
 from actors.trading.gate.book import read
@@ -24,6 +28,7 @@ from hive.messages.gate import Action, Unwarranted, Warrant
 from hive.messages.orders import Decision, Order, Outcome, Reason, Side, Verdict
 from hive.reference import Distance
 from swarm import SwarmClient
+from swarm.cli.gate import LISTS, app
 from tests.conftest import agent, eventually, is_healthy, stopped
 
 DESK = Warrant("ada", "the test says so")
@@ -112,6 +117,21 @@ def test_reasons_come_in_the_order_of_the_checks_over_a_lane_and_by_ray(gate: Ga
             with pytest.raises(Unwarranted):
                 way.instruct(Action.LIMITS, {}, Warrant("ada", ""))
         assert (gate.distance, far.distance) == ("lane", "call")
+
+
+def test_every_list_is_put_on_and_taken_off_by_its_commands(gate: GateClient, healthy: SwarmClient) -> None:
+    here = SimpleNamespace(client=lambda address: nullcontext(healthy))
+    seen = []
+    for action, what, done, _, loosens in LISTS:
+        name = {"symbol": "AAPL", "account": "main"}[what]
+        told = [action.value, name, "--json"]
+        if loosens:
+            assert CliRunner().invoke(app, told, obj=here).exit_code == 2  # without a reason
+        found = CliRunner().invoke(app, [*told, "--reason", "drill"], obj=here)
+        assert found.exit_code == 0 and json.loads(found.stdout)["done"] == f"{name} {done}"
+        status = gate.describe()
+        seen.append(status.halted + status.restricted + status.disabled)
+    assert seen == [("AAPL",), (), ("AAPL",), (), ("main",), ()]
 
 
 def test_sigkill_under_callers_passes_no_limit_and_uses_no_number_twice(gate: GateClient, healthy: SwarmClient) -> None:

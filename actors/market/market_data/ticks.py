@@ -251,10 +251,12 @@ class Follower:
         ``follow`` of a room's ``tick_kernels``.
     loop : compiled function
         ``serve`` of the same: lanes and ticks in turn.
+    show : compiled function
+        ``show`` of the same: puts figures on a sheet.
     state : tuple
-        What both are given between the tick ring and the marks.
+        What the first two are given between the tick ring and the marks.
     shown : tuple
-        What the loop is given besides, to show figures by.
+        What the last is given before the sheet.
     ticks : Listener
         Of a :class:`TickWriter`; nobody else may take from it.
     board : Broadcaster
@@ -270,6 +272,7 @@ class Follower:
         self,
         kernel: Callable[..., int],
         loop: Callable[..., int],
+        show: Callable[..., None],
         state: tuple[Any, ...],
         shown: tuple[Any, ...],
         ticks: Listener,
@@ -281,9 +284,10 @@ class Follower:
         self.board, self.release = board, release
         self.marks = np.zeros(MARKS, np.int64)
         inbox, outbox = np.zeros(INBOX, np.int64), np.zeros(ALERT_WORDS, np.int64)
-        self._kernel, self._loop, self._shown = kernel, loop, shown
+        self._kernel, self._loop, self._figure = kernel, loop, show
+        self._state, self._shown = state, shown
         self._inbox = (inbox, inbox.view(np.float64))
-        self._rest = (*state, self.marks, board.words, board.hand, outbox, outbox.view(np.float64))
+        self._told = (self.marks, board.words, board.hand, outbox, outbox.view(np.float64))
         self._control = np.zeros(1, np.int64)
         self._sheet = np.zeros(SHEET_WORDS, np.int64)
         self._sheets = (self._sheet, self._sheet.view(np.float64))
@@ -306,7 +310,8 @@ class Follower:
             ``NONE``: the time is up, or at 0 there are no more ticks or the turn is over (64 ticks).
             ``WANTED``: called away. ``BAD``: the ring cannot be believed, follow no more.
         """
-        return self._kernel(*self._ring, self._control if control is None else control, *self._rest, until_ns)
+        called = self._control if control is None else control
+        return self._kernel(self._ring, called, self._state, self._told, until_ns)
 
     def serve(
         self,
@@ -328,10 +333,11 @@ class Follower:
             active,
             own,
             hand,
-            *state,
-            *self._ring,
-            *self._rest,
-            *self._shown,
+            state,
+            self._ring,
+            self._state,
+            self._told,
+            self._shown,
             self.page.memory.words,
             *self._sheets,
             bells,
@@ -373,13 +379,9 @@ class Follower:
 
     def show(self) -> None:
         """Write the figures to the page."""
-        self._figure(self._sheets[1])
+        self._figure(*self._shown, self._sheets[1])
         self._sheet[:MARKS] = self.marks
         write(self.page.memory.words, 0, self._sheet)
-
-    def _figure(self, shown: np.ndarray) -> None:
-        """Put the room's figures on the sheet."""
-        raise NotImplementedError
 
     def _measured(self) -> list[tuple[float, float]]:
         """Figure and limit of everything that is judged, in the order of the limits' codes."""

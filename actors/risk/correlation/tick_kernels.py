@@ -11,17 +11,17 @@ from numba import njit
 from actors.market.market_data.ticks import AT_NS, INBOX, PRICE, RELEASE, SYMBOL, Follower
 from actors.risk.correlation.fast_kernels import answer
 from actors.risk.correlation.kernels import DOWN, EWMA_ROWS, FASTMATH, MEAN, STATES, UP, Monitor, ewma_step
+from actors.risk.tick_kernels import judge, note_missed, post
 from cluster.errors import InvalidMarketData, InvalidRequest
 from cluster.lanes import broadcast_kernels as ring
-from cluster.lanes.atomics import bells_at, load_acquire, now_ns
+from cluster.lanes.atomics import bells_at, load_acquire
 from cluster.lanes.broadcast import Broadcaster, Listener
-from cluster.lanes.broadcast_kernels import SCRATCH, TAKEN, announce, hear
+from cluster.lanes.broadcast_kernels import TAKEN, hear
 from cluster.lanes.layout import PORT_BELL, PORT_CONTROL, SLOT_CODE, SLOT_HEADER
-from cluster.lanes.page import write
 from cluster.lanes.ring import BAD, NONE
 from cluster.lanes.serving import ASTRAY, COUNT, LOOKS, REPLY, SIZE, finish, idle, look_around, rest
-from hive.alerts import BOUND, CORRELATION_CHANGE, FLAGS, KIND, LIMIT, NOWHERE, PLACE, RAISED_NS, TICK_NS, VALUE
-from hive.figures import ALERTS, CROSSED, INCOMPLETE, LAST_NS, MARKS, MISSED, REFUSED, SHEET_WORDS, TICKS
+from hive.alerts import ALERT_WORDS, CORRELATION_CHANGE, NOWHERE
+from hive.figures import LAST_NS, MARKS, REFUSED, SHEET_WORDS, TICKS
 
 LAST, BASE, MOVES = range(3)
 """Rows of the prices: the last of every symbol, those at the end of the last period, and the moves between them."""
@@ -32,43 +32,28 @@ LATEST_NS = 2**62
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
 def follow(
-    words: np.ndarray,
-    hand: np.ndarray,
-    inbox: np.ndarray,
-    numbers: np.ndarray,
+    stream: tuple[np.ndarray, ...],
     control: np.ndarray,
-    matrix: np.ndarray,
-    rows: np.ndarray,
-    reference: np.ndarray,
-    state: np.ndarray,
-    prices: np.ndarray,
-    clock: np.ndarray,
-    threshold: float,
-    release: float,
-    marks: np.ndarray,
-    board: np.ndarray,
-    desk: np.ndarray,
-    outbox: np.ndarray,
-    figures: np.ndarray,
+    state: tuple[Any, ...],
+    told: tuple[np.ndarray, ...],
     until_ns: int,
 ) -> int:
     """Collect ticks, and judge every period; why it came back
     (:meth:`actors.market.market_data.ticks.Follower.follow`).
 
-    ``matrix``, ``rows``, ``reference`` and ``state`` are those of :func:`.kernels.ewma_step`; ``prices`` has shape
-    (3, n), ``clock``, int64, (4,). Periods are whole multiples of their length since 1970. The first tick of a later
-    period ends the one before; periods without a tick make no step. ``words`` and ``hand`` are the reader's end of the
-    tick ring, ``board`` and ``desk`` the writer's of the alerts; ``numbers`` and ``figures`` are ``inbox``, int64 (4,),
-    and ``outbox``, int64 (8,), as float64.
+    ``stream`` and ``told`` are those of :mod:`actors.risk.tick_kernels`. ``state`` begins with what
+    :func:`.kernels.ewma_step` is given after the moves; then come the prices, shape (3, n), and the clock, int64 (4,).
+    Periods are whole multiples of their length since 1970. The first tick of a later period ends the one before;
+    periods without a tick make no step.
     """
-    n = prices.shape[1]
+    words, hand, inbox, numbers = stream
+    matrix, rows, reference, measures, prices, clock, threshold, release = state
+    n, marks = prices.shape[1], told[0]
     while True:
         reason = hear(words, hand, inbox, control, until_ns)
         if reason != TAKEN:
             return int(reason)
-        if hand[ring.MISSED] != marks[MISSED]:
-            marks[MISSED] = hand[ring.MISSED]
-            marks[INCOMPLETE] = 1
+        note_missed(hand, marks)
         place, price, at_ns = inbox[SYMBOL], numbers[PRICE], inbox[AT_NS]
         if place < 0 or place >= n or not (0.0 < price < np.inf) or at_ns < 0 or at_ns > LATEST_NS:
             marks[REFUSED] += 1
@@ -81,24 +66,12 @@ def follow(
                 for i in range(n):
                     prices[MOVES, i] = prices[LAST, i] / prices[BASE, i] - 1.0
                     prices[BASE, i] = prices[LAST, i]
-                ewma_step(prices[MOVES], matrix, rows, reference, state)
+                ewma_step(prices[MOVES], matrix, rows, reference, measures)
                 clock[STEPS] += 1
-                crossed = marks[CROSSED]
                 for limit in range(2):
-                    bit = 1 << limit
-                    measured = state[UP] if limit == 0 else state[DOWN]
-                    if measured > threshold:
-                        if crossed & bit == 0:
-                            crossed |= bit
-                            outbox[KIND], outbox[LIMIT], outbox[PLACE] = CORRELATION_CHANGE, limit, NOWHERE
-                            figures[VALUE], figures[BOUND] = measured, threshold
-                            outbox[TICK_NS], outbox[FLAGS] = at_ns, marks[INCOMPLETE]
-                            outbox[RAISED_NS] = now_ns(hand[SCRATCH : SCRATCH + 2])
-                            announce(board, desk, outbox)
-                            marks[ALERTS] += 1
-                    elif crossed & bit != 0 and measured <= release * threshold:
-                        crossed ^= bit
-                marks[CROSSED] = crossed
+                    measured = measures[UP] if limit == 0 else measures[DOWN]
+                    beyond = measured > threshold
+                    judge(CORRELATION_CHANGE, limit, NOWHERE, beyond, measured, threshold, release, at_ns, hand, told)
             clock[BEGUN] = 1
         prices[LAST, place] = price
 
@@ -128,37 +101,24 @@ def serve(
     active: np.ndarray,
     own: np.ndarray,
     hand: np.ndarray,
-    covariance: np.ndarray,
-    watched: np.ndarray,
-    stream: np.ndarray,
-    reader: np.ndarray,
-    inbox: np.ndarray,
-    ticks: np.ndarray,
-    matrix: np.ndarray,
-    rows: np.ndarray,
-    reference: np.ndarray,
-    state: np.ndarray,
-    prices: np.ndarray,
-    clock: np.ndarray,
-    threshold: float,
-    release: float,
-    marks: np.ndarray,
-    board: np.ndarray,
-    desk: np.ndarray,
-    outbox: np.ndarray,
-    figures: np.ndarray,
-    holdings: np.ndarray,
+    fast: tuple[np.ndarray, ...],
+    stream: tuple[np.ndarray, ...],
+    state: tuple[Any, ...],
+    told: tuple[np.ndarray, ...],
+    shown: tuple[np.ndarray, ...],
     page: np.ndarray,
     sheet: np.ndarray,
-    shown: np.ndarray,
+    figures: np.ndarray,
     bells: np.ndarray,
 ) -> int:
     """Answer lanes and take ticks in turn, neither waiting for the other, until the thread is wanted.
 
-    Arguments are those of :func:`.fast_kernels.serve`, then those of :func:`follow`, then a page for the figures with
-    its body, and the bells to sleep at.
+    The first five are the lanes', as in :func:`.fast_kernels.serve`, and ``fast`` is what it answers them from.
+    ``shown`` is what :func:`show` is given before ``figures``, the body, as float64, of the ``page``; ``sheet`` is the
+    same as int64. The loop sleeps at the ``bells``.
     """
     control = words[PORT_CONTROL : PORT_CONTROL + 1]
+    reader, marks = stream[1], told[0]
     hand[LOOKS] = 0
     while True:
         if load_acquire(words, PORT_CONTROL) != 0:
@@ -169,40 +129,17 @@ def serve(
         if slot != NONE:
             question = numbers[slot + SLOT_HEADER : slot + SLOT_HEADER + hand[COUNT]]
             reply = numbers[hand[REPLY] + SLOT_HEADER : hand[REPLY] + hand[SIZE]]
-            code, count = answer(words[slot + SLOT_CODE], question, reply, covariance, watched)
+            code, count = answer(words[slot + SLOT_CODE], question, reply, *fast)
             finish(words, own, hand, code, count)
         begun = reader[ring.CURSOR]
-        reason = follow(
-            stream,
-            reader,
-            inbox,
-            ticks,
-            control,
-            matrix,
-            rows,
-            reference,
-            state,
-            prices,
-            clock,
-            threshold,
-            release,
-            marks,
-            board,
-            desk,
-            outbox,
-            figures,
-            0,
-        )
-        if reason == BAD:
+        if follow(stream, control, state, told, 0) == BAD:
             return ASTRAY
         if reader[ring.CURSOR] != begun:
             hand[LOOKS] = 0
-            show(matrix, state, prices, holdings, shown)
-            for i in range(MARKS):
-                sheet[i] = marks[i]
-            write(page, 0, sheet)
+            show(*shown, figures)
+            post(marks, page, sheet)
         elif slot == NONE:
-            rest(words, active, own, hand, stream, reader, bells)
+            rest(words, active, own, hand, stream[0], reader, bells)
 
 
 def moves_plain(prices: np.ndarray, ticks: list[tuple[int, float, int]], period_ns: int) -> list[np.ndarray]:
@@ -262,9 +199,10 @@ class CorrelationFollower(Follower):
         self.monitor = monitor
         self.prices, self.clock = np.ones((3, len(monitor.matrix))), np.array([period_ns, 0, 0, 0])
         state: tuple[Any, ...] = (monitor.matrix, monitor.rows, monitor.reference, monitor.state)
-        self._holdings = np.append(np.zeros(len(prices)) if units is None else units, cash)
+        holdings = np.append(np.zeros(len(prices)) if units is None else units, cash)
         state = (*state, self.prices, self.clock, monitor.threshold, release)
-        super().__init__(follow, serve, state, (self._holdings,), ticks, board, release)
+        shown = monitor.matrix, monitor.state, self.prices, holdings
+        super().__init__(follow, serve, show, state, shown, ticks, board, release)
         self.prices[:2] = self._believed(prices)
 
     @property
@@ -292,22 +230,21 @@ class CorrelationFollower(Follower):
     def _measured(self) -> list[tuple[float, float]]:
         return [(float(self.monitor.state[place]), self.monitor.threshold) for place in (UP, DOWN)]
 
-    def _figure(self, shown: np.ndarray) -> None:
-        show(self.monitor.matrix, self.monitor.state, self.prices, self._holdings, shown)
-
 
 def warm() -> None:
     """Compile every kernel for the types it is called with."""
     words, reader, writer = ring.silent()
-    inbox, outbox = np.zeros(INBOX, np.int64), np.zeros(8, np.int64)
+    inbox, outbox = np.zeros(INBOX, np.int64), np.zeros(ALERT_WORDS, np.int64)
     stream = words, reader, inbox, inbox.view(np.float64)
     reference = np.array([[0.2, 0.6, np.inf], [-1.0, 0.0, 1.0]])
-    state = np.ones((2, 2)), np.ones((EWMA_ROWS, 2)), reference, np.ones(STATES), np.ones((3, 2)), np.ones(4, np.int64)
-    rest_of_it = (*state, 1.0, RELEASE, np.zeros(MARKS, np.int64), words, writer, outbox, outbox.view(np.float64))
-    follow(*stream, np.zeros(1, np.int64), *rest_of_it, 0)
+    matrix, rows, prices = np.ones((2, 2)), np.ones((EWMA_ROWS, 2)), np.ones((3, 2))
+    state = matrix, rows, reference, np.ones(STATES), prices, np.ones(4, np.int64), 1.0, RELEASE
+    told = np.zeros(MARKS, np.int64), words, writer, outbox, outbox.view(np.float64)
+    follow(stream, np.zeros(1, np.int64), state, told, 0)
     lanes = idle()
     sheet = np.zeros(SHEET_WORDS, np.int64)
     bells = bells_at((lanes[0], PORT_BELL), (words, ring.RING_BELL))
     page = words, sheet, sheet.view(np.float64)
     show(np.eye(2), np.zeros(STATES), np.ones((3, 2)), np.zeros(3), np.zeros(SHEET_WORDS))
-    serve(*lanes, np.eye(2), np.zeros(STATES), *stream, *rest_of_it, np.zeros(3), *page, bells)
+    fast, shown = (np.eye(2), np.zeros(STATES)), (state[0], state[3], state[4], np.zeros(3))
+    serve(*lanes, fast, stream, state, told, shown, *page, bells)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -26,17 +27,17 @@ from actors.risk.liquidity.kernels import (
     VOLUME,
     VOLUME_RATIO,
 )
+from actors.risk.tick_kernels import judge, note_missed, post
 from cluster.errors import InvalidMarketData
 from cluster.lanes import broadcast_kernels as ring
-from cluster.lanes.atomics import bells_at, load_acquire, now_ns
+from cluster.lanes.atomics import bells_at, load_acquire
 from cluster.lanes.broadcast import Broadcaster, Listener
-from cluster.lanes.broadcast_kernels import SCRATCH, TAKEN, announce, hear
+from cluster.lanes.broadcast_kernels import TAKEN, hear
 from cluster.lanes.layout import PORT_BELL, PORT_CONTROL, SLOT_CODE, SLOT_HEADER
-from cluster.lanes.page import write
 from cluster.lanes.ring import BAD, NONE
 from cluster.lanes.serving import ASTRAY, COUNT, LOOKS, REPLY, SIZE, finish, idle, look_around, rest
-from hive.alerts import BOUND, FLAGS, KIND, LIMIT, LIQUIDITY_STRESS, PLACE, RAISED_NS, TICK_NS, VALUE
-from hive.figures import ALERTS, CROSSED, INCOMPLETE, LAST_NS, MARKS, MISSED, REFUSED, SHEET_WORDS, TICKS
+from hive.alerts import ALERT_WORDS, LIQUIDITY_STRESS
+from hive.figures import LAST_NS, MARKS, REFUSED, SHEET_WORDS, TICKS
 
 WORTH, COSTS, SCORED, RATED = range(4)
 """The sums: value of the book, cost of selling it, exposure times score, and exposure that has a score."""
@@ -56,42 +57,28 @@ def assess(sums: np.ndarray, scales: np.ndarray, answer: np.ndarray) -> None:
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
 def follow(
-    words: np.ndarray,
-    hand: np.ndarray,
-    inbox: np.ndarray,
-    numbers: np.ndarray,
+    stream: tuple[np.ndarray, ...],
     control: np.ndarray,
-    slopes: np.ndarray,
-    prices: np.ndarray,
-    sums: np.ndarray,
-    scales: np.ndarray,
-    answer: np.ndarray,
-    bounds: np.ndarray,
-    release: float,
-    marks: np.ndarray,
-    board: np.ndarray,
-    desk: np.ndarray,
-    outbox: np.ndarray,
-    figures: np.ndarray,
+    state: tuple[Any, ...],
+    told: tuple[np.ndarray, ...],
     until_ns: int,
 ) -> int:
     """Assess a book at every tick; why it came back (:meth:`actors.market.market_data.ticks.Follower.follow`).
 
-    The assessment of :func:`.kernels.assess_book` moves with prices in four sums alone, each linear in every price:
+    ``stream`` and ``told`` are those of :mod:`actors.risk.tick_kernels`. The assessment of
+    :func:`.kernels.assess_book` moves with prices in four sums alone, each linear in every price: of the ``state``,
     ``slopes`` holds their changes for a change of price of 1, shape (4, n), ``sums`` themselves, (4,), and ``scales``,
     (4,), what does not move. ``answer`` is that of ``assess_book``, and ``bounds`` (2,) holds the stress index and the
-    slowest days from which it alerts. ``words`` and ``hand`` are the reader's end of the tick ring, ``board`` and
-    ``desk`` the writer's of the alerts; ``numbers`` and ``figures`` are ``inbox``, int64 (4,), and ``outbox``, int64
-    (8,), as float64.
+    slowest days from which it alerts.
     """
-    n = prices.size
+    words, hand, inbox, numbers = stream
+    slopes, prices, sums, scales, answer, bounds, release = state
+    n, marks = prices.size, told[0]
     while True:
         reason = hear(words, hand, inbox, control, until_ns)
         if reason != TAKEN:
             return int(reason)
-        if hand[ring.MISSED] != marks[MISSED]:
-            marks[MISSED] = hand[ring.MISSED]
-            marks[INCOMPLETE] = 1
+        note_missed(hand, marks)
         place, price = inbox[SYMBOL], numbers[PRICE]
         if place < 0 or place >= n or not (0.0 < price < np.inf):
             marks[REFUSED] += 1
@@ -103,22 +90,10 @@ def follow(
         assess(sums, scales, answer)
         marks[TICKS] += 1
         marks[LAST_NS] = inbox[AT_NS]
-        crossed = marks[CROSSED]
         for limit in range(2):
-            bit = 1 << limit
             measured = answer[INDEX] if limit == 0 else answer[DAYS]
-            if measured > bounds[limit]:
-                if crossed & bit == 0:
-                    crossed |= bit
-                    outbox[KIND], outbox[LIMIT], outbox[PLACE] = LIQUIDITY_STRESS, limit, place
-                    figures[VALUE], figures[BOUND] = measured, bounds[limit]
-                    outbox[TICK_NS], outbox[FLAGS] = inbox[AT_NS], marks[INCOMPLETE]
-                    outbox[RAISED_NS] = now_ns(hand[SCRATCH : SCRATCH + 2])
-                    announce(board, desk, outbox)
-                    marks[ALERTS] += 1
-            elif crossed & bit != 0 and measured <= release * bounds[limit]:
-                crossed ^= bit
-        marks[CROSSED] = crossed
+            bound, at_ns = bounds[limit], inbox[AT_NS]
+            judge(LIQUIDITY_STRESS, limit, place, measured > bound, measured, bound, release, at_ns, hand, told)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
@@ -134,35 +109,24 @@ def serve(
     active: np.ndarray,
     own: np.ndarray,
     hand: np.ndarray,
-    market: np.ndarray,
-    usual: np.ndarray,
-    stream: np.ndarray,
-    reader: np.ndarray,
-    inbox: np.ndarray,
-    ticks: np.ndarray,
-    slopes: np.ndarray,
-    prices: np.ndarray,
-    sums: np.ndarray,
-    scales: np.ndarray,
-    answer: np.ndarray,
-    bounds: np.ndarray,
-    release: float,
-    marks: np.ndarray,
-    board: np.ndarray,
-    desk: np.ndarray,
-    outbox: np.ndarray,
-    figures: np.ndarray,
+    fast: tuple[np.ndarray, ...],
+    stream: tuple[np.ndarray, ...],
+    state: tuple[Any, ...],
+    told: tuple[np.ndarray, ...],
+    shown: tuple[np.ndarray, ...],
     page: np.ndarray,
     sheet: np.ndarray,
-    shown: np.ndarray,
+    figures: np.ndarray,
     bells: np.ndarray,
 ) -> int:
     """Answer lanes and take ticks in turn, neither waiting for the other, until the thread is wanted.
 
-    Arguments are those of :func:`.fast_kernels.serve`, then those of :func:`follow`, then a page for the figures with
-    its body, and the bells to sleep at.
+    The first five are the lanes', as in :func:`.fast_kernels.serve`, and ``fast`` is what it answers them from.
+    ``shown`` is what :func:`show` is given before ``figures``, the body, as float64, of the ``page``; ``sheet`` is the
+    same as int64. The loop sleeps at the ``bells``.
     """
     control = words[PORT_CONTROL : PORT_CONTROL + 1]
+    reader, marks = stream[1], told[0]
     hand[LOOKS] = 0
     while True:
         if load_acquire(words, PORT_CONTROL) != 0:
@@ -173,39 +137,17 @@ def serve(
         if slot != NONE:
             question = numbers[slot + SLOT_HEADER : slot + SLOT_HEADER + hand[COUNT]]
             reply = numbers[hand[REPLY] + SLOT_HEADER : hand[REPLY] + hand[SIZE]]
-            code, count = fast_answer(words[slot + SLOT_CODE], question, reply, market, usual)
+            code, count = fast_answer(words[slot + SLOT_CODE], question, reply, *fast)
             finish(words, own, hand, code, count)
         begun = reader[ring.CURSOR]
-        reason = follow(
-            stream,
-            reader,
-            inbox,
-            ticks,
-            control,
-            slopes,
-            prices,
-            sums,
-            scales,
-            answer,
-            bounds,
-            release,
-            marks,
-            board,
-            desk,
-            outbox,
-            figures,
-            0,
-        )
-        if reason == BAD:
+        if follow(stream, control, state, told, 0) == BAD:
             return ASTRAY
         if reader[ring.CURSOR] != begun:
             hand[LOOKS] = 0
-            show(answer, shown)
-            for i in range(MARKS):
-                sheet[i] = marks[i]
-            write(page, 0, sheet)
+            show(*shown, figures)
+            post(marks, page, sheet)
         elif slot == NONE:
-            rest(words, active, own, hand, stream, reader, bells)
+            rest(words, active, own, hand, stream[0], reader, bells)
 
 
 class LiquidityFollower(Follower):
@@ -260,7 +202,7 @@ class LiquidityFollower(Follower):
         self._sums = np.zeros(4)
         self._bounds = np.array([stressed_index, slowest_days])
         state = (self._slopes, self._prices, self._sums, self._scales, self.answer, self._bounds, release)
-        super().__init__(follow, serve, state, (), ticks, board, release)
+        super().__init__(follow, serve, show, state, (self.answer,), ticks, board, release)
         self.refresh()
 
     @property
@@ -287,9 +229,6 @@ class LiquidityFollower(Follower):
 
     def _measured(self) -> list[tuple[float, float]]:
         return list(zip(self.answer[[INDEX, DAYS]].tolist(), self._bounds.tolist(), strict=True))
-
-    def _figure(self, shown: np.ndarray) -> None:
-        show(self.answer, shown)
 
 
 def _linear(
@@ -323,14 +262,15 @@ def _linear(
 def warm() -> None:
     """Compile every kernel for the types it is called with."""
     words, reader, writer = ring.silent()
-    inbox, outbox = np.zeros(INBOX, np.int64), np.zeros(8, np.int64)
+    inbox, outbox = np.zeros(INBOX, np.int64), np.zeros(ALERT_WORDS, np.int64)
     stream = words, reader, inbox, inbox.view(np.float64)
     state = np.ones((4, 2)), np.ones(2), np.ones(4), np.ones(4), np.ones(4), np.ones(2), RELEASE
-    rest_of_it = (*state, np.zeros(MARKS, np.int64), words, writer, outbox, outbox.view(np.float64))
+    told = np.zeros(MARKS, np.int64), words, writer, outbox, outbox.view(np.float64)
     assess(np.ones(4), np.ones(4), np.ones(4))
-    follow(*stream, np.zeros(1, np.int64), *rest_of_it, 0)
+    follow(stream, np.zeros(1, np.int64), state, told, 0)
     show(np.ones(4), np.zeros(SHEET_WORDS))
     lanes = idle()
     sheet = np.zeros(SHEET_WORDS, np.int64)
     bells = bells_at((lanes[0], PORT_BELL), (words, ring.RING_BELL))
-    serve(*lanes, np.ones((8, 2)), np.ones(6), *stream, *rest_of_it, words, sheet, sheet.view(np.float64), bells)
+    fast, shown = (np.ones((8, 2)), np.ones(6)), (np.ones(4),)
+    serve(*lanes, fast, stream, state, told, shown, words, sheet, sheet.view(np.float64), bells)

@@ -3,25 +3,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
 from actors.market.market_data.ticks import AT_NS, INBOX, PRICE, RELEASE, SYMBOL, Follower
 from actors.risk.kernels import FASTMATH
+from actors.risk.tick_kernels import judge, note_missed, post
 from actors.risk.value_at_risk.fast_kernels import answer
 from actors.risk.value_at_risk.kernels import watch
 from actors.risk.value_at_risk.resident import Monitor
 from cluster.errors import InvalidMarketData
 from cluster.lanes import broadcast_kernels as ring
-from cluster.lanes.atomics import bells_at, load_acquire, now_ns
+from cluster.lanes.atomics import bells_at, load_acquire
 from cluster.lanes.broadcast import Broadcaster, Listener
-from cluster.lanes.broadcast_kernels import SCRATCH, TAKEN, announce, hear
+from cluster.lanes.broadcast_kernels import TAKEN, hear
 from cluster.lanes.layout import PORT_BELL, PORT_CONTROL, SLOT_CODE, SLOT_HEADER
-from cluster.lanes.page import write
 from cluster.lanes.ring import BAD, NONE
 from cluster.lanes.serving import ASTRAY, COUNT, LOOKS, REPLY, SIZE, finish, idle, look_around, rest
-from hive.alerts import BOUND, FLAGS, KIND, LIMIT, LIMIT_BREACH, PLACE, RAISED_NS, TICK_NS, VALUE
-from hive.figures import ALERTS, CROSSED, INCOMPLETE, LAST_NS, MARKS, MISSED, REFUSED, SHEET_WORDS, TICKS
+from hive.alerts import ALERT_WORDS, LIMIT_BREACH
+from hive.figures import CROSSED, LAST_NS, MARKS, REFUSED, SHEET_WORDS, TICKS
 
 VAR, DRAWDOWN, LEVERAGE, CONCENTRATION = range(4)
 FOUND = INBOX - 1  # word of the inbox that holds the answer of ``watch``
@@ -41,38 +43,26 @@ def figure(limit: int, book: np.ndarray, limits: np.ndarray) -> float:
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
 def follow(
-    words: np.ndarray,
-    hand: np.ndarray,
-    inbox: np.ndarray,
-    numbers: np.ndarray,
+    stream: tuple[np.ndarray, ...],
     control: np.ndarray,
-    covariance: np.ndarray,
-    positions: np.ndarray,
-    book: np.ndarray,
-    limits: np.ndarray,
-    release: float,
-    marks: np.ndarray,
-    board: np.ndarray,
-    desk: np.ndarray,
-    outbox: np.ndarray,
-    figures: np.ndarray,
+    state: tuple[Any, ...],
+    told: tuple[np.ndarray, ...],
     until_ns: int,
 ) -> int:
     """Bring a book to every tick there is; why it came back (:meth:`actors.market.market_data.ticks.Follower.follow`).
 
-    ``covariance``, ``positions``, ``book`` and ``limits`` are those of :func:`.kernels.watch`. ``words`` and ``hand``
-    are the reader's end of the tick ring, ``board`` and ``desk`` the writer's of the alerts; ``numbers`` and
-    ``figures`` are ``inbox``, int64 (4,), and ``outbox``, int64 (8,), as float64.
+    ``stream`` and ``told`` are those of :mod:`actors.risk.tick_kernels`. ``state`` begins with the covariance,
+    positions, book and limits of :func:`.kernels.watch`.
     """
+    words, hand, inbox, numbers = stream
+    covariance, positions, book, limits, release = state
     which, price, answer = inbox[SYMBOL : SYMBOL + 1], numbers[PRICE : PRICE + 1], inbox[FOUND : FOUND + 1]
-    n = positions.shape[1]
+    n, marks = positions.shape[1], told[0]
     while True:
         reason = hear(words, hand, inbox, control, until_ns)
         if reason != TAKEN:
             return int(reason)
-        if hand[ring.MISSED] != marks[MISSED]:
-            marks[MISSED] = hand[ring.MISSED]
-            marks[INCOMPLETE] = 1
+        note_missed(hand, marks)
         if inbox[SYMBOL] < 0 or inbox[SYMBOL] >= n:
             marks[REFUSED] += 1
             continue
@@ -86,18 +76,10 @@ def follow(
         if found == crossed:
             continue
         for limit in range(4):
-            bit = 1 << limit
-            if found & bit != 0 and crossed & bit == 0:
-                crossed |= bit
-                outbox[KIND], outbox[LIMIT], outbox[PLACE] = LIMIT_BREACH, limit, inbox[SYMBOL]
-                figures[VALUE], figures[BOUND] = figure(limit, book, limits), limits[1 + limit]
-                outbox[TICK_NS], outbox[FLAGS] = inbox[AT_NS], marks[INCOMPLETE]
-                outbox[RAISED_NS] = now_ns(hand[SCRATCH : SCRATCH + 2])
-                announce(board, desk, outbox)
-                marks[ALERTS] += 1
-            elif found & bit == 0 and crossed & bit != 0 and figure(limit, book, limits) <= release * limits[1 + limit]:
-                crossed ^= bit
-        marks[CROSSED] = crossed
+            if (found ^ crossed) & (1 << limit) != 0:
+                measured, bound, at_ns = figure(limit, book, limits), limits[1 + limit], inbox[AT_NS]
+                beyond = found & (1 << limit) != 0
+                judge(LIMIT_BREACH, limit, inbox[SYMBOL], beyond, measured, bound, release, at_ns, hand, told)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH, _nrt=False)
@@ -116,36 +98,24 @@ def serve(
     active: np.ndarray,
     own: np.ndarray,
     hand: np.ndarray,
-    moments: np.ndarray,
-    by_symbol: np.ndarray,
-    levels: np.ndarray,
-    work: np.ndarray,
-    rows: np.ndarray,
-    stream: np.ndarray,
-    reader: np.ndarray,
-    inbox: np.ndarray,
-    ticks: np.ndarray,
-    covariance: np.ndarray,
-    positions: np.ndarray,
-    book: np.ndarray,
-    limits: np.ndarray,
-    release: float,
-    marks: np.ndarray,
-    board: np.ndarray,
-    desk: np.ndarray,
-    outbox: np.ndarray,
-    figures: np.ndarray,
+    fast: tuple[np.ndarray, ...],
+    stream: tuple[np.ndarray, ...],
+    state: tuple[Any, ...],
+    told: tuple[np.ndarray, ...],
+    shown: tuple[np.ndarray, ...],
     page: np.ndarray,
     sheet: np.ndarray,
-    shown: np.ndarray,
+    figures: np.ndarray,
     bells: np.ndarray,
 ) -> int:
     """Answer lanes and take ticks in turn, neither waiting for the other, until the thread is wanted.
 
-    Arguments are those of :func:`.fast_kernels.serve`, then those of :func:`follow`, then a page for the figures with
-    its body, and the bells to sleep at.
+    The first five are the lanes', as in :func:`.fast_kernels.serve`, and ``fast`` is what it answers them from.
+    ``shown`` is what :func:`show` is given before ``figures``, the body, as float64, of the ``page``; ``sheet`` is the
+    same as int64. The loop sleeps at the ``bells``.
     """
     control = words[PORT_CONTROL : PORT_CONTROL + 1]
+    reader, marks = stream[1], told[0]
     hand[LOOKS] = 0
     while True:
         if load_acquire(words, PORT_CONTROL) != 0:
@@ -156,37 +126,17 @@ def serve(
         if slot != NONE:
             question = numbers[slot + SLOT_HEADER : slot + SLOT_HEADER + hand[COUNT]]
             reply = numbers[hand[REPLY] + SLOT_HEADER : hand[REPLY] + hand[SIZE]]
-            code, count = answer(words[slot + SLOT_CODE], question, reply, moments, by_symbol, levels, work, rows)
+            code, count = answer(words[slot + SLOT_CODE], question, reply, *fast)
             finish(words, own, hand, code, count)
         begun = reader[ring.CURSOR]
-        reason = follow(
-            stream,
-            reader,
-            inbox,
-            ticks,
-            control,
-            covariance,
-            positions,
-            book,
-            limits,
-            release,
-            marks,
-            board,
-            desk,
-            outbox,
-            figures,
-            0,
-        )
-        if reason == BAD:
+        if follow(stream, control, state, told, 0) == BAD:
             return ASTRAY
         if reader[ring.CURSOR] != begun:
             hand[LOOKS] = 0
-            show(book, limits, shown)
-            for i in range(MARKS):
-                sheet[i] = marks[i]
-            write(page, 0, sheet)
+            show(*shown, figures)
+            post(marks, page, sheet)
         elif slot == NONE:
-            rest(words, active, own, hand, stream, reader, bells)
+            rest(words, active, own, hand, stream[0], reader, bells)
 
 
 def figures_plain(
@@ -221,7 +171,8 @@ class LimitFollower(Follower):
         self._cash = float(monitor.book[0] - units @ prices)
         self._begun = float(monitor.book[0] - monitor.book[7])
         state = (monitor.covariance, monitor.positions, monitor.book, monitor.limits, release)
-        super().__init__(follow, serve, state, (), ticks, board, release)
+        shown = monitor.book, monitor.limits
+        super().__init__(follow, serve, show, state, shown, ticks, board, release)
 
     @property
     def held(self) -> np.ndarray:
@@ -257,22 +208,20 @@ class LimitFollower(Follower):
         book, limits = self.monitor.book, self.monitor.limits
         return [(figure(limit, book, limits), float(limits[1 + limit])) for limit in range(4)]
 
-    def _figure(self, shown: np.ndarray) -> None:
-        show(self.monitor.book, self.monitor.limits, shown)
-
 
 def warm() -> None:
     """Compile every kernel for the types it is called with."""
     words, reader, writer = ring.silent()
-    inbox, outbox = np.zeros(INBOX, np.int64), np.zeros(8, np.int64)
+    inbox, outbox = np.zeros(INBOX, np.int64), np.zeros(ALERT_WORDS, np.int64)
     stream = words, reader, inbox, inbox.view(np.float64)
-    state = np.eye(2), np.ones((4, 2)), np.ones(8), np.ones(5), RELEASE, np.zeros(MARKS, np.int64)
-    rest_of_it = (*state, words, writer, outbox, outbox.view(np.float64))
-    follow(*stream, np.zeros(1, np.int64), *rest_of_it, 0)
+    state = np.eye(2), np.ones((4, 2)), np.ones(8), np.ones(5), RELEASE
+    told = np.zeros(MARKS, np.int64), words, writer, outbox, outbox.view(np.float64)
+    follow(stream, np.zeros(1, np.int64), state, told, 0)
     figure(VAR, np.ones(8), np.ones(5))
     show(np.ones(8), np.ones(5), np.zeros(SHEET_WORDS))
     lanes = idle()
     fast = np.zeros((3, 2)), np.zeros((2, 40)), np.ones((1, 4)), np.empty((2, 40)), np.empty(40, np.int64)
     sheet = np.zeros(SHEET_WORDS, np.int64)
     bells = bells_at((lanes[0], PORT_BELL), (words, ring.RING_BELL))
-    serve(*lanes, *fast, *stream, *rest_of_it, words, sheet, sheet.view(np.float64), bells)
+    shown = np.ones(8), np.ones(5)
+    serve(*lanes, fast, stream, state, told, shown, words, sheet, sheet.view(np.float64), bells)

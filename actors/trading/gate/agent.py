@@ -137,8 +137,8 @@ class GateAgent(Agent):
 
     @runtime.answered_in("control")
     def instruct(self, instruction: Instruction) -> Any:
-        """Carry out an instruction: see :meth:`actors.trading.gate.gate.Gate.obey`."""
-        return self._served().obey(instruction)
+        """Carry out an instruction: see :meth:`actors.trading.gate.control.Control.obey`."""
+        return self._served().control.obey(instruction)
 
     @runtime.answered_in("control")
     def describe(self) -> GateStatus:

@@ -43,7 +43,7 @@ class Obeyed:
     """An instruction that the gate has carried out."""
 
     answer: Any
-    """As :meth:`actors.trading.gate.gate.Gate.obey` gives it."""
+    """As :meth:`actors.trading.gate.control.Control.obey` gives it."""
     decision: decisions.Decision | None
     """Of the committee; None where the gate asked for none."""
 
@@ -266,7 +266,7 @@ class GateClient:
         *,
         decision: decisions.Decision | None = None,
     ) -> Any:
-        """Have the gate carry out an instruction; see :meth:`Gate.obey` for what each needs.
+        """Have the gate carry out an instruction; see :meth:`.Control.obey` for what each needs.
 
         Parameters
         ----------
@@ -277,7 +277,7 @@ class GateClient:
         Raises
         ------
         Unwarranted, Unmandated, InvalidRequest, InvalidSettings, JournalUnavailable
-            As :meth:`Gate.obey` says.
+            As :meth:`.Control.obey` says.
         SwarmUnavailable, DeadlineExceeded
             No gate answers.
         """

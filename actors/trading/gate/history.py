@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.errors import SwarmError
+from actors.trading.gate.book import Account
+from cluster.errors import InvalidPortfolio, SwarmError
 from consensus.decisions import Decision
 from hive.messages.gate import Action, Unmandated, Warrant
 from hive.messages.orders import Mode, Order, Side
@@ -85,6 +86,8 @@ AND sequence > (SELECT coalesce(max(sequence), 0) FROM journal) - ? AND wall_ns 
 OPEN, START, CLOSE, COMMITTEE = "open", "start", "close", "committee"
 """What is written beside the instructions: an account's first holdings, a gate's beginning and end, and the committee
 that it saw first."""
+ITSELF = Warrant("gate", "")
+"""Who says what nobody had to say."""
 MARKS: dict[str, tuple[str, bool]] = {
     Action.HALT: ("halted", True),
     Action.RESUME: ("halted", False),
@@ -197,6 +200,12 @@ class History:
             for symbol, change in units.items():
                 held[symbol] = held.get(symbol, 0.0) + change
 
+    def held(self, account: str | None = None) -> set[str]:
+        """Symbols in which there are positions or orders, of one account or of all."""
+        units = self.units.values() if account is None else (self.units.get(account, {}),)
+        held = {symbol for by_symbol in units for symbol, count in by_symbol.items() if count}
+        return held | {order.symbol for order in self.open.values() if account in (None, order.account)}
+
     def plain(self) -> dict[str, Any]:
         """Positions and reservations, for a checkpoint."""
         return {
@@ -278,6 +287,26 @@ def _replay(connection: sqlite3.Connection, found: History) -> None:
                 order.filled = filled
         if order is not None and (operation == "RELEASE" or filled == order.allowed):
             del found.open[of]
+
+
+def enter(connection: sqlite3.Connection, found: History, account: Account, prices: Mapping[str, float]) -> None:
+    """Open an account with what it brings, unless it is known.
+
+    Raises
+    ------
+    InvalidPortfolio
+        It holds a symbol that has no price.
+    JournalUnavailable
+        It is not on disk.
+    """
+    if account.name in found.cash:
+        return
+    for symbol, units in account.positions.items():
+        if units and symbol not in prices:
+            raise InvalidPortfolio(f"{account.name} holds {symbol}, which has no price", "Give its last price")
+    body = {"cash": {account.name: account.cash}, "units": {account.name: dict(account.positions)}}
+    write_control(connection, OPEN, body, ITSELF)
+    found.move(body)
 
 
 def write_control(

@@ -1,11 +1,15 @@
-"""Settings of the pre-trade gate."""
+"""Settings of the pre-trade gate, and which limits permit more than others."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval
+
+from cluster.errors import InvalidRequest, InvalidSettings
 
 
 @dataclass(frozen=True)
@@ -75,3 +79,41 @@ LIMITS = (
 """What may be changed while the gate runs."""
 LOOSER_BELOW = ("duplicate_window_s", "short_margin", "confidence")
 """Limits of which a smaller number permits more; of all others it is the larger."""
+
+
+def with_limits(settings: GateSettings, changes: Mapping[str, float]) -> GateSettings:
+    """Settings with other limits.
+
+    Raises
+    ------
+    InvalidRequest
+        A value is no number.
+    InvalidSettings
+        A name is no limit, or a value is out of its range.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    strange = sorted(set(changes) - set(LIMITS))
+    if strange:
+        raise InvalidSettings(f"{strange[0]} is no limit of the gate", f"Known are: {', '.join(LIMITS)}")
+    for value in changes.values():
+        _require_number(value)
+    values = {item.name: getattr(settings, item.name) for item in fields(settings)} | dict(changes)
+    try:
+        return TypeAdapter(GateSettings).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidSettings(f"{first['loc'][0]} is {first['input']!r}: {first['msg']}", "Correct it") from error
+
+
+def loosens(before: GateSettings, after: GateSettings) -> bool:
+    """Whether any limit permits more than before."""
+    return any(
+        getattr(after, n) < getattr(before, n) if n in LOOSER_BELOW else getattr(after, n) > getattr(before, n)
+        for n in LIMITS
+    )
+
+
+def _require_number(value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+        raise InvalidRequest(f"{value!r} is no number", "Correct it")
