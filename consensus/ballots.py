@@ -508,7 +508,7 @@ def decode(data: bytes) -> Body:
         raise Malformed("bytes that are no request", "Use the same version of Riskswarm on both sides")
     tag, *rest = fields
     asked: Body
-    if tag in {1, 2} and _count(rest[0]) and isinstance(rest[2], list) and len(rest[2]) <= max(SIZES):
+    if tag in (1, 2) and _count(rest[0]) and isinstance(rest[2], list) and len(rest[2]) <= max(SIZES):
         motion = motion_of(rest[1])
         if (tag == 2) is not (motion.kind == NUMBER):
             raise Malformed("a number takes estimates, all else ballots", "Send what `ballots` describes")
@@ -522,7 +522,7 @@ def decode(data: bytes) -> Body:
         asked = Quarantine(proofs.decode(rest[0]), change.keys, change.quarantined)
     else:
         raise Malformed("bytes that are no request", "Use the same version of Riskswarm on both sides")
-    if encode(asked) != data:
+    if type(data) is not bytes or encode(asked) != data:
         raise Malformed("a request that is not written as requests are", "Send what `encode` makes")
     return asked
 

@@ -16,7 +16,7 @@ from typing import Any
 from cluster import runtime
 from cluster.errors import InvalidInput, Overloaded, SwarmError, SwarmUnavailable
 from consensus import ballots, decisions
-from consensus.ballots import Ballot, Estimate, Estimated, Motion, Moved
+from consensus.ballots import Ballot, Choice, Estimate, Estimated, Motion, Moved
 from consensus.decisions import Decision
 from consensus.errors import BadCertificate, NoQuorum, Refused, StaleEpoch, Undecided
 from consensus.seats import replica_name, seat_of
@@ -379,15 +379,23 @@ def _given(motions: Sequence[Motion], columns: Sequence[list[Any]], committee: C
         refusals = [one for one in said if isinstance(one, (Refused, Malformed))]
         if len(refusals) > committee.faults:
             raise refusals[0]
-        sound = [one for one in said if isinstance(one, Ballot) and ballots.genuine(one, committee, motion.id)]
-        by_voter = {one.voter: one for one in sound}
+        by_voter = {one.voter: one for one in (_sound(one, committee, motion.id) for one in said) if one is not None}
         given.append(tuple(by_voter[voter] for voter in sorted(by_voter)))
     return given
 
 
+def _sound(said: Any, committee: Committee, motion_id: bytes) -> Ballot | None:
+    """What a seat gave as a ballot, if its voter has signed it. It is made anew, since no field of it was checked."""
+    try:
+        made = Ballot(said.voter, Choice(said.choice), said.reason, said.signature)
+        return made if ballots.genuine(made, committee, motion_id) else None
+    except Exception:  # a faulty replica may give anything; the others' ballots count
+        return None
+
+
 def _settled(motion: Motion, given: Sequence[Ballot], committee: Committee) -> bool:
-    approvals = sum(one.choice is ballots.Choice.APPROVE for one in given)
-    rejections = sum(one.choice is ballots.Choice.REJECT for one in given)
+    approvals = sum(one.choice is Choice.APPROVE for one in given)
+    rejections = sum(one.choice is Choice.REJECT for one in given)
     return approvals >= ballots.needed(motion.direction, committee) or rejections > committee.faults
 
 

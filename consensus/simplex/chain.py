@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
 from consensus.simplex.types import (
@@ -62,7 +63,7 @@ class Chain:
 
     def proof(self, height: int) -> Finality:
         """Proof that the block of a height is final, beginning with it or with blocks before it."""
-        return next(proof for proof in reversed(self._proofs) if proof.blocks[0].height <= height)
+        return self._proofs[bisect_right(self._proofs, height, key=lambda proof: proof.blocks[0].height) - 1]
 
     def decided(self, body: bytes) -> int | None:
         """Height at which a request was decided, if it was."""

@@ -370,7 +370,8 @@ class Core:
         if not view.add(vote, self._checker, self._turn.proofs.append, known=known):
             return
         self._heard[vote.voter] = max(self._heard.get(vote.voter, 0), min(vote.view, self._view))
-        if vote.kind is Kind.NULLIFY and vote.view == self._view and vote.voter == self.committee.leader(self._view):
+        leads = vote.view == self._view and vote.voter == self.committee.leader(self._view)
+        if vote.kind is Kind.NULLIFY and leads and view.genuine(vote, self._checker):  # else anybody could end any view
             self._nullify()
         if vote.kind not in view.certificates:
             made = view.certificate(vote.kind, self._checker)
@@ -476,12 +477,13 @@ class Core:
         """Take a certificate of the present epoch; False where it is none."""
         if certificate.view < self.chain.view:
             return True  # it may be one; nobody needs it any more
-        view = self._at(certificate.view)
-        held = view.certificates.get(certificate.kind)
+        seen = self._views.get(certificate.view)
+        held = seen.certificates.get(certificate.kind) if seen is not None else None
         if held is not None and held.digest == certificate.digest:
             return True
         if not known and not self._checker.certificate(certificate):
             return False
+        view = self._at(certificate.view)  # not before: nobody may make us keep views that nobody was in
         if self._contradicted(view, certificate):
             return True
         if certificate.view == self.chain.view:
@@ -772,7 +774,7 @@ class Core:
     def _busy(self) -> bool:
         """Whether there is anything to decide."""
         view = self._at(self._view)
-        if self._pending or view.proposal is not None or view.voters > self.committee.faults:
+        if self._pending or view.proposal is not None or view.attended(self._checker):
             return True
         return any(other.notarised() is not None for other in self._views.values() if other.number > self.chain.view)
 

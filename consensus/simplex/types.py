@@ -327,6 +327,8 @@ def decode(data: bytes) -> Message:
     Malformed
         They are none, or one that cannot be.
     """
+    if type(data) is not bytes:
+        raise Malformed(f"a message that is {type(data).__name__}", "Send bytes")
     if len(data) > MOST_MESSAGE_BYTES:
         raise Malformed(f"a message of {len(data)} bytes", f"At most {MOST_MESSAGE_BYTES} are read")
     fields = unpacked(data)

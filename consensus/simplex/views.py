@@ -49,7 +49,7 @@ class View:
         if held is not None:
             if not (known or checker.vote(vote)):
                 return False
-            if self._proved(held, checker):
+            if self.genuine(held, checker):
                 self._accuse(held, vote, accuse)
                 return False  # the first of a voter stays: which one counts does not matter, both are his
             known = True
@@ -69,7 +69,7 @@ class View:
         for digest, votes in by_digest.items():
             if len(votes) < quorum:
                 continue
-            genuine = sorted((v for v in votes if self._proved(v, checker)), key=lambda v: v.voter)
+            genuine = sorted((v for v in votes if self.genuine(v, checker)), key=lambda v: v.voter)
             if len(genuine) >= quorum:
                 signatures = tuple((vote.voter, vote.signature) for vote in genuine[:quorum])
                 return Certificate(kind, checker.committee.epoch, self.number, digest, signatures)
@@ -90,19 +90,22 @@ class View:
         """Whether there is proof that a block is final."""
         return Kind.FINALIZE in self.certificates
 
-    @property
-    def voters(self) -> int:
-        """Voters who seem to be at work here."""
-        return len({voter for _, voter in self._votes})
+    def attended(self, checker: Checker) -> bool:
+        """Whether more voters than may be faulty are at work here; what is signed by nobody is forgotten."""
+        votes, most = list(self._votes.values()), checker.committee.faults
+        if len({vote.voter for vote in votes}) <= most:
+            return False
+        return len({vote.voter for vote in votes if self.genuine(vote, checker)}) > most
 
-    def _proved(self, vote: Vote, checker: Checker) -> bool:
+    def genuine(self, vote: Vote, checker: Checker) -> bool:
+        """Whether a vote that is kept here is signed by its voter; it is forgotten if not."""
         place = vote.kind, vote.voter
         if place in self._genuine:
             return True
         if checker.vote(vote):
             self._genuine.add(place)
             return True
-        del self._votes[place]
+        self._votes.pop(place, None)
         return False
 
     def _look_for_contradiction(self, vote: Vote, checker: Checker, accuse: Callable[[ConflictingVotes], None]) -> None:
@@ -110,7 +113,7 @@ class View:
             return
         (other,) = FORBIDDEN - {vote.kind}
         held = self._votes.get((other, vote.voter))
-        if held is not None and self._proved(held, checker) and self._proved(vote, checker):
+        if held is not None and self.genuine(held, checker) and self.genuine(vote, checker):
             self._accuse(held, vote, accuse)
 
     def _accuse(self, first: Vote, second: Vote, accuse: Callable[[ConflictingVotes], None]) -> None:

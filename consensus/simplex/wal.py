@@ -75,7 +75,7 @@ class Log:
             ) from error
         try:
             _lock(self._descriptor, path)
-            data = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
+            data = _whole(self._descriptor)
             header = _header(chain, public)
             if data[: len(header)] != header:
                 raise LogUnusable(f"{path} is no log of this voter and version", "Give the voter its own log")
@@ -131,6 +131,18 @@ class Log:
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._descriptor)
+
+
+def _whole(descriptor: int) -> bytes:
+    """All that a file holds: one call brings no more than 2 GiB, and the rest would be cut off as torn."""
+    parts: list[bytes] = []
+    at, end = 0, os.fstat(descriptor).st_size
+    while at < end:
+        parts.append(os.pread(descriptor, end - at, at))
+        if not parts[-1]:
+            raise OSError(f"{end - at} bytes of a log cannot be read")
+        at += len(parts[-1])
+    return b"".join(parts)
 
 
 def _header(chain: bytes, public: bytes) -> bytes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from consensus.simplex.core import Timing
-from consensus.simulator.world import MS, World
+from consensus.simplex.core import Timing, Turn
+from consensus.simplex.types import NOTHING, Certificate, Kind, Message, Supply, Vote
+from consensus.simulator.world import MS, Node, World
 
 PROPOSAL_MS = Timing().proposal_ns / MS
 ROUND_MS = 5.0  # three hops of the calm network, generously
@@ -47,3 +48,30 @@ def test_a_leader_of_whom_it_is_said_wrongly_leads_again_once_it_is_heard() -> N
     assert world.nodes[0].core.nullified_views == 1
     led = {world.committee.leader(world.nodes[0].core.chain.block(height).view) for height in range(1, 10)}
     assert led == set(everybody)
+
+
+def forger(node: Node, turn: Turn) -> list[tuple[int | None, Message | bytes]]:
+    """Gives every view up in everybody's name, its leader's first, with signatures that are none."""
+    core = node.core
+    c, leader = core.committee, core.committee.leader(core.view)
+    named = sorted(range(len(c.keys)), key=lambda voter: voter != leader)
+    forged = [Vote(Kind.NULLIFY, c.epoch, core.view, NOTHING, voter, bytes(64)) for voter in named]
+    return [*((None, vote) for vote in forged), *turn.messages]
+
+
+def test_nobody_ends_a_view_or_keeps_the_others_at_it_in_anothers_name() -> None:
+    world = World(3, liars={3: forger})
+    world.run(3000)
+    assert all(node.core.passed_views == 0 for node in world.honest)
+    assert decided_after(world, [0, 1, 2], b"at last") < PROPOSAL_MS + ROUND_MS
+    world.run(world.now / MS + 1000)
+    assert {node.core.nullified_views for node in world.honest} <= {0, 1}  # the forger's own turn, at most
+
+
+def test_certificates_that_are_none_leave_nothing_behind() -> None:
+    world = World(3)
+    core = world.nodes[0].core
+    for view in range(1, 1000):
+        made = Certificate(Kind.NULLIFY, 0, view, NOTHING, tuple((voter, bytes(64)) for voter in range(3)))
+        core.handle(1, Supply((), (), (made,)), view)
+    assert len(core._views) == 1

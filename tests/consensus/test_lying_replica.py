@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import time
 
@@ -28,6 +29,13 @@ LIAR = 3
 MOTIONS = 12
 
 
+def _mangled(one):
+    """A ballot as no constructor makes it; unpickling checks nothing."""
+    mangled = copy.copy(one)
+    object.__setattr__(mangled, "reason", None)
+    return mangled
+
+
 class LyingReplica(ReplicaAgent):
     """Takes part in the protocol, and tells clients another lie every time."""
 
@@ -50,6 +58,7 @@ class LyingReplica(ReplicaAgent):
             lambda: (epoch, LIAR, given[:-1]),
             lambda: (epoch, "nobody", others),
             lambda: (epoch, LIAR, [None] * len(given)),
+            lambda: (epoch, LIAR, [_mangled(one) for one in given]),
             lambda: b"nothing",
             lambda: time.sleep(STALL_S),
         )

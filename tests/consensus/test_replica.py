@@ -26,7 +26,7 @@ from consensus.replica import Replica, Seat
 from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import KeyUnusable, load_key
 from consensus.simplex.proofs import ConflictingVotes
-from consensus.simplex.types import Committee, Kind, Vote, encode, packed, vote_bytes
+from consensus.simplex.types import Committee, Kind, Request, Vote, encode, packed, vote_bytes
 from consensus.simplex.wal import LogUnusable
 
 PATIENCE_S = 20.0
@@ -201,8 +201,10 @@ def test_motions_that_cannot_be_are_refused_where_they_are_made():
 
 def test_requests_that_are_no_requests_are_refused_and_the_replica_lives(calm):
     body = calm.moved(motion())
-    for wrong in (b"", b"\x00", os.urandom(100), body[:-1], body + b"\x00"):
+    unhashable = packed([[], 0, [], []])
+    for wrong in (b"", b"\x00", os.urandom(100), body[:-1], body + b"\x00", unhashable, bytearray(body), 7, None):
         assert calm.refusal(wrong) is not None
+    calm.replicas[0].deliver(2, [encode(Request(unhashable)), 7, None, bytearray(b"\x91\x07")])
     calm.replicas[0].deliver(2, [os.urandom(50), b"", b"\x93\x01\x02\x03"])
     calm.replicas[0].deliver(-7, [encode(forged_vote(calm, 1, 50, b"\x01" * 32))])
     assert calm.decide(body).outcome is Outcome.APPROVED

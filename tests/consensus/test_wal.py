@@ -48,6 +48,20 @@ def test_records_come_back_in_order(tmp_path: Path) -> None:
     last.close()
 
 
+def test_a_log_of_which_one_read_brings_only_a_part_is_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Log.create(tmp_path / "log", CHAIN, PUBLIC)
+    log.append(WRITTEN[:5])
+    log.append(WRITTEN[5:])
+    log.close()
+    read = os.pread
+    monkeypatch.setattr(os, "pread", lambda descriptor, most, at: read(descriptor, min(most, 700), at))
+    again = Log(tmp_path / "log", CHAIN, PUBLIC)
+    assert again.records == WRITTEN and again.cut == 0
+    again.close()
+
+
 def test_any_torn_end_is_cut_off_and_the_rest_is_there(tmp_path: Path) -> None:
     path = tmp_path / "log"
     log = Log.create(path, CHAIN, PUBLIC)
