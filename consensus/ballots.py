@@ -360,6 +360,22 @@ def judge(motion: Motion, now_utc_ns: int) -> tuple[Choice, str]:
     return Choice.APPROVE, "known kind, in time"
 
 
+def unfit(motion: Motion, committee: Committee) -> str:
+    """Why a member should not approve a change of the members, whoever asks for it; empty where nothing is known."""
+    if motion.kind != MEMBERSHIP:
+        return ""
+    change = membership_of(motion.payload)
+    present, coming = set(committee.keys), set(change.keys)
+    silenced = {committee.keys[voter] for voter in committee.quarantined}
+    if not silenced & coming <= {change.keys[voter] for voter in change.quarantined}:
+        return "it would let a voter that was proved faulty vote again"
+    if present == coming:
+        return "it would change nobody"
+    if coming - present and len(present - coming) > committee.faults:
+        return f"it would replace more than {committee.faults} at a time"
+    return ""
+
+
 def in_time(motion: Motion, now_utc_ns: int) -> None:
     """Refuse a motion whose deadline has passed.
 

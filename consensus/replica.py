@@ -10,7 +10,6 @@ How messages travel is not known here: ``send`` is given.
 
 from __future__ import annotations
 
-import os
 import secrets
 import threading
 import time
@@ -26,6 +25,7 @@ from cluster.errors import Overloaded, SwarmError
 from consensus import ballots, decisions
 from consensus.ballots import Ballot, Choice, Motion, Quarantine, Rules
 from consensus.errors import BadBallot, BadEvidence, Refused, StaleEpoch
+from consensus.seats import durably
 from consensus.settings import ConsensusSettings, timing_of
 from consensus.simplex import crypto, proofs
 from consensus.simplex.core import Core, Turn
@@ -37,6 +37,9 @@ from consensus.simplex.wal import Log
 MOST_A_TURN: Final = 512
 """Events of one turn of the loop, so that one sync serves many and none waits long."""
 MOST_WAITERS: Final = 4096
+LEAST_SHARE: Final = 16
+"""Messages of one peer that may wait, however small the inbox."""
+MOST_PATIENCE_S: Final = 600.0
 MOST_KEPT: Final = 64
 """Proofs, refusals and alerts that a status shows."""
 LONGEST_SLEEP_S: Final = 0.5
@@ -133,13 +136,7 @@ class Seat:
             self.log.unlink()
         log = Log.create(self.log, committee.chain, signer.public)
         log.close()
-        draft = self.committee.with_suffix(".draft")
-        with draft.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self.committee)
-        _sync_folder(self.folder)
+        durably(self.committee, text)
 
     def open(self, committee: Committee, signer: Signer) -> tuple[Log, int, tuple[int, int] | None]:
         """The log, and 0, or the nonce of a voter that has lost it, and what :meth:`note_loss` noted of that.
@@ -161,13 +158,7 @@ class Seat:
 
     def note_loss(self, recovered: tuple[int, int] | None) -> None:
         """Note that the log was lost, and the epoch and view from which on the voter may speak, where that is known."""
-        draft = self.lost.with_suffix(".draft")
-        with draft.open("w") as file:
-            file.write("" if recovered is None else f"{recovered[0]} {recovered[1]}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self.lost)
-        _sync_folder(self.folder)
+        durably(self.lost, "" if recovered is None else f"{recovered[0]} {recovered[1]}\n")
 
 
 @dataclass(slots=True)
@@ -301,7 +292,9 @@ class Replica:
         self._tended_ns = 0
         self._epoch = self._core.committee.epoch
         self._lost = nonce != 0
-        self._inbox: deque[_Event] = deque()
+        self._letters: dict[int, deque[bytes]] = {}
+        """By who seems to have sent them, each with a share of the room: nobody keeps others from being heard."""
+        self._inbox: deque[_Ask | _Lost | _Work] = deque()
         self._news = threading.Condition()
         self._closing = False
         for height in range(1, self._core.chain.height + 1):
@@ -326,11 +319,12 @@ class Replica:
     def deliver(self, sender: int, messages: Sequence[bytes]) -> None:
         """Take messages that a peer seems to have sent. Never raises, never waits."""
         with self._news:
-            for message in messages:
-                if len(self._inbox) >= self._settings.inbox:
-                    self.counters.dropped += 1
-                else:
-                    self._inbox.append((sender, message))
+            box = self._letters.setdefault(
+                sender if isinstance(sender, int) and sender in self.directory else STRANGER, deque()
+            )
+            room = max(LEAST_SHARE, self._settings.inbox // len(self.directory)) - len(box)
+            box.extend(messages[:room])
+            self.counters.dropped += max(0, len(messages) - room)
             self._news.notify()
 
     def lost(self, peer: int) -> None:
@@ -342,9 +336,12 @@ class Replica:
         if public not in self.directory.values():
             self.directory = {seat: public} | self.directory  # another one: the owner may be reading this one
 
-    def part(self, seat: int) -> None:
-        """Tell a seat nothing any more."""
+    def part(self, seat: int) -> bool:
+        """Tell a seat nothing any more; False where a voter of the present epoch sits there, whoever says so."""
+        if self.directory.get(seat) in self._core.committee.keys:
+            return False
         self.directory = {known: public for known, public in self.directory.items() if known != seat}
+        return True
 
     # For clients.
 
@@ -362,6 +359,8 @@ class Replica:
                 if self._core.voter in committee.quarantined:
                     raise BadBallot("this voter is quarantined, and its ballots count no more", "Ask the others")
                 choice, reason = self._judge(motion, time.time_ns())
+                if choice is Choice.APPROVE and (why_not := ballots.unfit(motion, committee)):
+                    choice, reason = Choice.REJECT, why_not
                 given.append(ballots.ballot(self._signer, committee, motion, choice, reason))
             except (Refused, Malformed) as error:
                 self._note("refused", str(error))
@@ -376,7 +375,10 @@ class Replica:
         list of Answer
             One for each; empty where no decision came in time.
         """
+        if not bodies:
+            return []
         now_ns = time.monotonic_ns()
+        patience_s = min(patience_s, MOST_PATIENCE_S)
         give_up_ns = now_ns + int(patience_s * 1e9)
         asked = _Ask(list(bodies), Future(), now_ns, give_up_ns, [None] * len(bodies))
         refusal = self._put(asked)
@@ -470,6 +472,11 @@ class Replica:
         }
 
     @property
+    def votes(self) -> bool:
+        """Whether this replica's key is a voter's in the present epoch."""
+        return self._signer.public in self._core.committee.keys
+
+    @property
     def trouble(self) -> str:
         """Why it does not take part in full; empty while it does."""
         core = self._core
@@ -500,9 +507,13 @@ class Replica:
         """What lies in the inbox; waits for something, or for the core's next wake-up."""
         with self._news:
             wait_s = (self._core.next_wake - time.monotonic_ns()) / 1e9
-            if not self._inbox and not self._closing and wait_s > 0:
+            if not self._inbox and not any(self._letters.values()) and not self._closing and wait_s > 0:
                 self._news.wait(min(wait_s, LONGEST_SLEEP_S))
-            return [self._inbox.popleft() for _ in range(min(len(self._inbox), MOST_A_TURN))]
+            events: list[_Event] = [self._inbox.popleft() for _ in range(min(len(self._inbox), MOST_A_TURN))]
+            share = MOST_A_TURN // max(1, len(self._letters))
+            for sender, box in self._letters.items():
+                events += [(sender, box.popleft()) for _ in range(min(len(box), share))]
+            return events
 
     def _turn(self, events: list[_Event]) -> None:
         began_ns = time.monotonic_ns()
@@ -740,16 +751,9 @@ class Replica:
         with self._news:
             events = list(self._inbox)
             self._inbox.clear()
+            self._letters.clear()
         waiting = [asked for entries in self._asks.values() for asked, _ in entries]
         refusal = SwarmError(f"this replica {self.failure}", "Ask another one")
         for event in (*events, *waiting):
             if isinstance(event, (_Ask, _Work)) and not event.future.done():
                 event.future.set_exception(refusal)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -99,17 +99,27 @@ def read(folder: Path, first: Committee) -> Seats:
 def write(folder: Path, first: Committee, seats: Seats) -> None:
     """Keep the seats, durably, before anything is done that rests on it."""
     path = folder / "seats.json"
-    draft = path.with_suffix(".draft")
     facts = {"format": FORMAT, "chain": first.chain.hex(), "fresh": replica_name(seats.fresh)}
     listed = {
         replica_name(number): {"key": seats.keys[number].hex(), "address": seats.addresses.get(number, "")}
         for number in sorted(seats.keys)
     }
+    durably(path, json.dumps({**facts, "seats": listed}, indent=2) + "\n")
+
+
+def durably(path: Path, text: str) -> None:
+    """Write a file that is there whole, or as it was before, whenever the machine stops; on disk when this returns."""
+    draft = path.with_suffix(".draft")
     with draft.open("w") as file:
-        file.write(json.dumps({**facts, "seats": listed}, indent=2) + "\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _number(name: str) -> int:

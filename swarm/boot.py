@@ -369,9 +369,7 @@ def found_committee(settings: Settings, home: Path, created: dict[str, Any], giv
     first = decisions.committee_of(text, "the founding")
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # where all voters are on other machines
     seats.write(path.parent, first, Seats.founding(first, [address for _, address, _ in answers]))
-    draft = path.with_suffix(".draft")
-    draft.write_text(text)
-    draft.replace(path)
+    seats.durably(path, text)
 
 
 def _places(settings: Settings, home: Path, voters: list[str]) -> list[Any]:

@@ -104,7 +104,7 @@ def _change(
         _keep(committee, home, before := before.reserved(joining))
         stay = {number: one for number, one in said.items() if before.keys.get(number) not in leaving}
         try:
-            keys, addresses = _seated(committee, boot.committee_path(home).read_text(), numbers, stay)
+            keys, addresses = _seated(committee, home, numbers, stay)
             _keep(committee, home, during := before.taken(keys, addresses))
             _caught_up(committee, numbers, stay, present.faults)
             motion = _motion(committee, present, leaving, list(keys.values()), stay, deadline_s)
@@ -143,24 +143,30 @@ def _number(name: str) -> int:
 
 
 def _said(committee: CommitteeClient) -> dict[int, dict[str, Any]]:
-    """What every replica that takes part says of itself, by its seat."""
-    return {_number(one["name"]): one for one in committee.status() if "height" in one}
+    """What every replica that takes part says of itself, by its seat; who does not say that soundly is left out."""
+
+    def sound(one: Mapping[str, Any]) -> bool:
+        numbers = all(type(one.get(name)) is int for name in ("height", "epoch"))
+        return numbers and isinstance(one.get("node"), str)
+
+    return {_number(one["name"]): one for one in committee.status() if sound(one)}
 
 
 def _known(committee: CommitteeClient, home: Path, said: Mapping[int, Any]) -> Seats:
     """The seats on file, and voters who live and are missing there."""
     found = seats.read(boot.committee_path(home).parent, committee.first)
-    missing = {seat: one for seat, one in said.items() if one["voter"] is not None and seat not in found.keys}
-    return found.taken({seat: committee.present.keys[one["voter"]] for seat, one in missing.items()}, {})
+    claimed = {seat: committee.present.keys[one["voter"]] for seat, one in said.items() if one["voter"] is not None}
+    known = set(found.keys.values())  # a key has one seat, whoever else says that it is his
+    return found.taken({seat: key for seat, key in claimed.items() if seat not in found.keys and key not in known}, {})
 
 
 def _seated(
-    committee: CommitteeClient, text: str, numbers: Sequence[int], said: Mapping[int, Any]
+    committee: CommitteeClient, home: Path, numbers: Sequence[int], said: Mapping[int, Any]
 ) -> tuple[dict[int, bytes], dict[int, str]]:
     """Start fresh seats on the nodes with fewest voters; their public keys, and the addresses of their machines."""
     if not numbers:
         return {}, {}
-    terms = _terms(committee, said)
+    terms, text = _terms(committee, said), boot.committee_path(home).read_text()
     alive = runtime.nodes()
     voters = Counter(dict.fromkeys(alive, 0))
     voters.update(one["node"] for one in said.values() if one["node"] in alive)
@@ -172,7 +178,7 @@ def _seated(
         own = dataclasses.replace(
             terms,
             identity=dataclasses.replace(terms.identity, agent_id=name),
-            folder=str(Path(terms.folder).parent / name),
+            folder=str(boot.committee_path(home).parent / name),
         )
         place = runtime.place_on(node) if len(alive) > 1 else None
         fresh.append(boot.create_voter(own, place, founded=False))
@@ -186,13 +192,19 @@ def _seated(
 
 
 def _terms(committee: CommitteeClient, said: Mapping[int, Any]) -> Terms:
-    """What the voters were made with, from one that lives."""
+    """What the voters were made with, as more of them say than may be faulty."""
+    told: list[Terms] = []
     for number in said:
-        with contextlib.suppress(SwarmError, runtime.ActorUnreachable):
+        with contextlib.suppress(Exception):  # of a faulty voter anything may come
             voter = runtime.find_actor(replica_name(number), committee.namespace)
             terms: Terms = runtime.wait_for(voter.terms.remote(), CALL_S)
-            return terms
-    raise NoQuorum("no voter answers", "Run `swarm health`")
+            told.append(
+                dataclasses.replace(terms, identity=dataclasses.replace(terms.identity, agent_id=""), folder="")
+            )
+    agreed = [terms for terms in told if told.count(terms) > committee.present.faults]
+    if not agreed:
+        raise NoQuorum("too few voters say alike what they were made with", "Run `swarm health`")
+    return agreed[0]
 
 
 def _caught_up(committee: CommitteeClient, numbers: Sequence[int], said: Mapping[int, Any], faults: int) -> None:

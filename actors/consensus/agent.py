@@ -108,6 +108,10 @@ class ReplicaAgent(Agent):
             self.become(AgentState.DEGRADED if trouble else AgentState.HEALTHY, trouble)
         return super().ping()
 
+    def seated(self) -> dict[str, Any]:
+        """Whether it is a voter now."""
+        return {"observes": self._replica is not None and not self._replica.votes}
+
     def alerts(self) -> tuple[Alert, ...]:
         """Who of the committee was proved faulty, and who was quarantined."""
         if self._replica is None:
@@ -156,12 +160,12 @@ class ReplicaAgent(Agent):
 
     @runtime.answered_in("control")
     def part(self, seat: int) -> None:
-        """Forget a voter that has left."""
+        """Forget a voter that has left; of one that votes nobody can say so."""
         with self._meeting:
+            if self._replica is not None and not self._replica.part(seat):
+                return
             for known in (self._publics, self._handles, self._peers):
                 known.pop(seat, None)
-            if self._replica is not None:
-                self._replica.part(seat)
             if self._lanes is not None:
                 self._lanes.ignore(seat)
 

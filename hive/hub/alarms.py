@@ -78,7 +78,8 @@ class Alarms:
 
     def _own(self, instances: Sequence[Instance], now_utc_ns: int) -> Iterator[Alert]:
         """What the hub sees: no quorum, and agents that failed and do not serve again."""
-        voters = [instance for instance in instances if instance.entry.role is Role.CONSENSUS]
+        replicas = [instance for instance in instances if instance.entry.role is Role.CONSENSUS]
+        voters = [one for one in replicas if one.report is None or not one.report.observes]
         needed = len(voters) - (len(voters) - 1) // 3
         standing = sum(instance.state in STANDING for instance in voters)
         self._had_quorum = len(voters) >= SMALLEST_COMMITTEE and (self._had_quorum or standing >= needed)

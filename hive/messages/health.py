@@ -74,6 +74,8 @@ class AgentReport:
     """What must be known of where it runs: rights that are missing, a machine of one node."""
     ticks: int | None = None
     """Ticks taken of the book that it watches; None where it watches none."""
+    observes: bool = False
+    """Whether it is a replica that is no voter of the present epoch."""
     alerts: tuple[Alert, ...] = ()
     """What it knows of the swarm that somebody must look at, for as long as the cause is there."""
 

@@ -482,3 +482,43 @@ def test_the_present_committee_is_proved_by_the_ends_of_the_epochs_before(house)
     for wrong in ([ends[0], ends[0]], [ends[0][:-1]], [b""], [ends[0].replace(committee.keys[3], bytes(32))]):
         with pytest.raises(BadCertificate):
             decisions.following([house.committee], wrong)
+
+
+def test_nobody_can_say_that_a_voter_has_left(house):
+    assert not any(house.replicas[0].part(seat) for seat in range(1, 4))
+    assert house.decide(house.moved(motion())).outcome is Outcome.APPROVED
+    stranger = house.join()
+    assert house.replicas[0].part(stranger)
+
+
+def test_one_peer_that_says_much_fills_its_own_share_and_keeps_nobody_from_being_heard(house):
+    share = PATIENT.inbox // 4
+    before = house.replicas[0].counters.dropped
+    for _ in range(20):
+        house.replicas[0].deliver(3, [b"noise"] * PATIENT.inbox)
+        house.replicas[0].deliver(77, [b"noise"] * PATIENT.inbox)
+    assert house.replicas[0].counters.dropped - before >= 2 * (PATIENT.inbox - share)
+    assert house.decide(house.moved(motion())).outcome is Outcome.APPROVED
+    assert house.replicas[0].decide([], PATIENCE_S) == []
+
+
+@pytest.mark.parametrize(
+    ("silenced", "keys", "quarantined", "why"),
+    [
+        ([3], [0, 1, 2, 3], [], "vote again"),
+        ([3], [0, 1, 2, 3, 4, 5, 6], [2], "vote again"),
+        ([2], [3, 2, 1, 0], [1], "change nobody"),
+        ([], [0, 1, 4, 5], [], "more than 1"),
+        ([], [0, 1, 4, 5, 6, 7, 8], [], "more than 1"),
+        ([], [0, 1, 2, 4], [], ""),
+        ([3], [0, 1, 2, 4], [], ""),
+        ([3], [0, 1, 2, 3, 4, 5, 6], [3], ""),
+    ],
+)
+def test_members_reject_changes_that_free_a_liar_replace_too_many_or_nobody(silenced, keys, quarantined, why):
+    names = [bytes([number]) * 32 for number in range(9)]
+    committee = Committee(bytes(32), 3, tuple(names[:4]), quarantined=frozenset(silenced))
+    asked = motion("membership", ballots.membership([names[number] for number in keys], quarantined))
+    found = ballots.unfit(asked, committee)
+    assert why in found
+    assert bool(why) == bool(found)

@@ -32,14 +32,16 @@ class Swarm:
         self.alarms = Alarms(kept)
         self.now_ns = 0
 
-    def say(self, name, state=AgentState.HEALTHY, *, life="one", alerts=(), reason=""):
+    def say(self, name, state=AgentState.HEALTHY, *, life="one", alerts=(), reason="", observes=False):
         role = self.registry.find(name).entry.role
         known = self.registry.find(name).incarnation == life
         welcome = known or self.registry.register(
             Descriptor(name, role, (), "1", "here", 1, life, False), "handle", self.now_ns
         )
         if welcome:
-            report = AgentReport(agent_id=name, incarnation=life, state=state, reason=reason, alerts=alerts)
+            report = AgentReport(
+                agent_id=name, incarnation=life, state=state, reason=reason, alerts=alerts, observes=observes
+            )
             self.registry.heartbeat(report, self.now_ns)
         return self.look()
 
@@ -98,6 +100,15 @@ def test_a_committee_with_fewer_than_its_quorum_standing_is_critical(voters, may
     assert (alert.priority, alert.value, alert.limit) == (Priority.CRITICAL, voters - may_lack - 1, voters - may_lack)
     assert swarm.say(swarm.voters[-1], AgentState.STARTING, life="two") == ["quorum_lost", "agent_failure"]
     assert swarm.say(swarm.voters[-1], life="two") == []
+
+
+def test_who_observes_is_no_voter_and_hides_no_lost_quorum():
+    swarm = Swarm(voters=7)
+    for name in swarm.voters:
+        assert swarm.say(name, observes=name in swarm.voters[4:]) == []
+    assert swarm.die(swarm.voters[0]) == ["agent_failure"]
+    assert swarm.die(swarm.voters[1]) == ["quorum_lost", "agent_failure", "agent_failure"]
+    assert (swarm.alarms.open[0].value, swarm.alarms.open[0].limit) == (2, 3)
 
 
 def test_a_hub_that_was_restarted_over_a_lost_quorum_and_a_proof_says_both_again():

@@ -45,7 +45,7 @@ def tick(gate: GateClient, client: SwarmClient) -> dict[str, float]:
     header = client.snapshot()
     assert header.last_prices is not None
     prices = dict(zip(header.symbols, header.last_prices.tolist(), strict=True))
-    assert {gate.tick(symbol, price) for symbol, price in prices.items()} == {Outcome.DONE}
+    assert eventually(lambda: {gate.tick(symbol, price) for symbol, price in prices.items()} == {Outcome.DONE})
     return prices
 
 
