@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from rich.text import Text
 from cluster.errors import InvalidInput
 from consensus.ballots import KINDS
 from consensus.decisions import Decision, decision_text, read_committee, read_decision
+from consensus.errors import UnknownKind
 from consensus.seats import Seats
 from swarm.boot import committee_path
 from swarm.cli.context import Address, Context, Json, emit
@@ -52,6 +54,10 @@ def propose(
     from swarm.report.consensus import decision as shown
 
     here: Context = context.obj
+    if kind not in KINDS:
+        raise UnknownKind(f"the kind {kind!r} is unknown", f"Known are: {', '.join(KINDS)}")
+    if export is not None and (export.is_dir() or not os.access(export.absolute().parent, os.W_OK)):
+        raise InvalidInput(f"{export} cannot be written", "Give another path; nothing was proposed")
     with here.client(address) as client:
         committee = client.committee(proposer="swarm consensus propose", keys=keys)
         found = committee.propose(kind, payload.encode(), evidence=evidence or (), deadline_s=deadline)
@@ -118,6 +124,8 @@ def verify(
 
     here: Context = context.obj
     trusted = keys if keys is not None else committee_path(here.home)
+    if not trusted.exists():
+        raise InvalidInput(f"the committee's public keys are not in {trusted}", "Say with --keys where they are")
     found = read_decision(file, read_committee(trusted))
     emit({"holds": True, "keys": str(trusted), **found.summary()}, shown(found), as_json=as_json)
 

@@ -1,4 +1,4 @@
-"""A swarm with a committee: the same commands open its gate again, and without a quorum none does."""
+"""A swarm with a committee, by its commands: they open its gate, decide, verify, and put others in a voter's place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.swarm.test_command import SWARM, TIMEOUT_S, on_free_ports, swarm
+from tests.swarm.test_command import SWARM, TIMEOUT_S, answer, on_free_ports, swarm
 
 SCRIPT = """
 import contextlib, io, json, sys
@@ -120,3 +120,27 @@ def test_a_kill_is_released_by_the_committee_and_by_nobody_while_it_has_no_quoru
     assert found["stays"] == ["KILLED", True, 2]
     assert found["again"] is True
     assert found["still lowered"] == "GROSS"
+
+
+def test_decisions_are_exported_verified_off_line_and_outlive_a_voter_that_is_replaced(
+    home: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "decision.json"
+    found = answer(home, "consensus", "propose", "raise_limit", "var 0.03", "--export", str(path))
+    assert found["outcome"] == "approved"
+    assert swarm(home, "consensus", "verify", str(path)).returncode == 0
+    stranger = swarm(tmp_path, "consensus", "verify", str(path))
+    assert stranger.returncode == 2 and "--keys" in stranger.stderr
+
+    before = answer(home, "consensus", "log")["decisions"]
+    nowhere = swarm(home, "consensus", "propose", "note", "x", "--export", str(tmp_path / "none" / "d.json"))
+    assert nowhere.returncode == 2 and "nothing was proposed" in nowhere.stderr
+    assert answer(home, "consensus", "log")["decisions"] == before
+
+    replaced = answer(home, "consensus", "replace", "consensus-2")
+    assert replaced["voters"] == ["consensus-1", "consensus-3", "consensus-4", "consensus-5"]
+    replicas = answer(home, "consensus", "status")["replicas"]
+    assert sorted(one["name"] for one in replicas if one["voter"] is not None) == replaced["voters"]
+    assert swarm(home, "consensus", "replace", "consensus-2").returncode == 2
+    assert answer(home, "consensus", "propose", "note", "goes on")["epoch"] == 1
+    assert swarm(home, "consensus", "verify", str(path)).returncode == 0
