@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 
@@ -242,7 +243,7 @@ class TickWriter:
                 self._sleep(min(SLICE_S, max(0.0, (due_ns[done] - now) / 1e9)))
 
 
-class Follower:
+class Follower(ABC):
     """Resident state that follows the ticks in a compiled loop. Its state belongs to the thread that calls it.
 
     Parameters
@@ -364,18 +365,18 @@ class Follower:
         }
 
     @property
+    @abstractmethod
     def held(self) -> np.ndarray:
         """Prices that the state stands at, shape (n,)."""
-        raise NotImplementedError
 
     @property
     def peak_value(self) -> float:
         """Highest value of the book so far; 0 where the room does not follow it."""
         return 0.0
 
+    @abstractmethod
     def refresh(self, prices: np.ndarray) -> None:
         """Make the state anew from prices of shape (n,); it is whole then."""
-        raise NotImplementedError
 
     def show(self) -> None:
         """Write the figures to the page."""
@@ -383,9 +384,9 @@ class Follower:
         self._sheet[:MARKS] = self.marks
         write(self.page.memory.words, 0, self._sheet)
 
+    @abstractmethod
     def _measured(self) -> list[tuple[float, float]]:
         """Figure and limit of everything that is judged, in the order of the limits' codes."""
-        raise NotImplementedError
 
     def stand_at(self, prices: np.ndarray, number: int) -> None:
         """Make the state anew from prices that hold every tick before ``number``, and go on with that one.
