@@ -10,7 +10,6 @@ How messages travel is not known here: ``send`` is given.
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections import deque
@@ -18,21 +17,19 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from cluster.errors import Overloaded, SwarmError
 from consensus import ballots, decisions
 from consensus.ballots import Ballot, Choice, Motion, Quarantine, Rules
 from consensus.errors import BadBallot, BadEvidence, Refused, StaleEpoch
-from consensus.seats import durably
+from consensus.seats import Seat
 from consensus.settings import ConsensusSettings, timing_of
 from consensus.simplex import crypto, proofs
 from consensus.simplex.core import Core, Turn
-from consensus.simplex.crypto import KeyUnusable, Signer, load_key, make_key
+from consensus.simplex.crypto import KeyUnusable
 from consensus.simplex.proofs import Proof
-from consensus.simplex.types import Committee, Malformed, decode, encode, unpacked
-from consensus.simplex.wal import Log
+from consensus.simplex.types import Malformed, decode, encode, unpacked
 
 MOST_A_TURN: Final = 512
 """Events of one turn of the loop, so that one sync serves many and none waits long."""
@@ -60,105 +57,6 @@ class Answer:
 
     evidence: bytes = b""
     refusal: SwarmError | None = None
-
-
-@dataclass(frozen=True)
-class Seat:
-    """What a voter keeps on disk, in a folder of its own that nobody else may read."""
-
-    folder: Path
-
-    @property
-    def key(self) -> Path:
-        """The private key."""
-        return self.folder / "key"
-
-    @property
-    def log(self) -> Path:
-        """The write-ahead log."""
-        return self.folder / "log"
-
-    @property
-    def committee(self) -> Path:
-        """The first committee; written last, so that a voter with it has been founded."""
-        return self.folder / "committee.json"
-
-    @property
-    def lost(self) -> Path:
-        """There from when the log was found missing until the new one says all that counts; in it, once that is known,
-        the epoch and the view from which on the voter may speak."""
-        return self.folder / "log-lost"
-
-    @property
-    def founded(self) -> bool:
-        """Whether this voter is of a committee."""
-        return self.committee.exists()
-
-    def signer(self, *, may_make: bool) -> Signer:
-        """The voter's key; a new one where none may have been lost.
-
-        Raises
-        ------
-        KeyUnusable
-            It is missing in a committee that exists, others may read it, or it is none.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if self.key.exists():
-            return load_key(self.key)
-        if self.founded or not may_make:
-            raise KeyUnusable(
-                f"the key {self.key} of a voter is missing", "Restore it; a new one is no member of the committee"
-            )
-        return make_key(self.key)
-
-    def found(self, text: str, signer: Signer, *, later: bool = False) -> None:
-        """Take a seat in a committee: an empty log first, then the word that it was there.
-
-        Parameters
-        ----------
-        later : bool
-            The committee exists, and this key has never been a voter's: it observes until the committee makes it one.
-
-        Raises
-        ------
-        SwarmError
-            The voter is in another committee, its key is not in this one, or, of one that comes later, is.
-        """
-        committee = decisions.committee_of(text, "the founding")
-        if later is (signer.public in committee.keys):
-            who = "a founding voter's" if later else "not in the committee that is founded"
-            raise KeyUnusable(f"this voter's key is {who}", "Give each seat a key of its own")
-        if self.founded:
-            if decisions.read_committee(self.committee) != committee:
-                raise KeyUnusable(f"{self.folder} belongs to another committee", "Give the voter a folder of its own")
-            return
-        if self.log.exists():  # of a founding that was not finished: nothing was ever voted there
-            self.log.unlink()
-        log = Log.create(self.log, committee.chain, signer.public)
-        log.close()
-        durably(self.committee, text)
-
-    def open(self, committee: Committee, signer: Signer) -> tuple[Log, int, tuple[int, int] | None]:
-        """The log, and 0, or the nonce of a voter that has lost it, and what :meth:`note_loss` noted of that.
-
-        Raises
-        ------
-        LogUnusable
-            It is damaged, of another voter, or another process has it open.
-        """
-        if not self.log.exists():
-            self.note_loss(None)  # before there is a log again: a second crash must not make it look whole
-            log = Log.create(self.log, committee.chain, signer.public)
-        else:
-            log = Log(self.log, committee.chain, signer.public)
-        if not self.lost.exists():
-            return log, 0, None
-        told = self.lost.read_text().split()
-        return log, secrets.randbits(62) | 1, (int(told[0]), int(told[1])) if told else None
-
-    def note_loss(self, recovered: tuple[int, int] | None) -> None:
-        """Note that the log was lost, and the epoch and view from which on the voter may speak, where that is known."""
-        durably(self.lost, "" if recovered is None else f"{recovered[0]} {recovered[1]}\n")
 
 
 @dataclass(slots=True)

@@ -9,15 +9,19 @@ nothing that is decided rests on it.
 from __future__ import annotations
 
 import json
-import os
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from cluster import durable
 from cluster.errors import InvalidInput
+from consensus import decisions
+from consensus.simplex.crypto import KeyUnusable, Signer, load_key, make_key
 from consensus.simplex.types import Committee
+from consensus.simplex.wal import Log
 
 FORMAT: Final = "riskswarm/seats/1"
 _NAME: Final = re.compile(r"consensus-([1-9][0-9]{0,5})")
@@ -58,6 +62,105 @@ class Seats:
         keys = {number: key for number, key in self.keys.items() if key in present.keys}
         addresses = {number: where for number, where in self.addresses.items() if number in keys}
         return replace(self, keys=keys, addresses=addresses)
+
+
+@dataclass(frozen=True)
+class Seat:
+    """What a voter keeps on disk, in a folder of its own that nobody else may read."""
+
+    folder: Path
+
+    @property
+    def key(self) -> Path:
+        """The private key."""
+        return self.folder / "key"
+
+    @property
+    def log(self) -> Path:
+        """The write-ahead log."""
+        return self.folder / "log"
+
+    @property
+    def committee(self) -> Path:
+        """The first committee; written last, so that a voter with it has been founded."""
+        return self.folder / "committee.json"
+
+    @property
+    def lost(self) -> Path:
+        """There from when the log was found missing until the new one says all that counts; in it, once that is known,
+        the epoch and the view from which on the voter may speak."""
+        return self.folder / "log-lost"
+
+    @property
+    def founded(self) -> bool:
+        """Whether this voter is of a committee."""
+        return self.committee.exists()
+
+    def signer(self, *, may_make: bool) -> Signer:
+        """The voter's key; a new one where none may have been lost.
+
+        Raises
+        ------
+        KeyUnusable
+            It is missing in a committee that exists, others may read it, or it is none.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self.key.exists():
+            return load_key(self.key)
+        if self.founded or not may_make:
+            raise KeyUnusable(
+                f"the key {self.key} of a voter is missing", "Restore it; a new one is no member of the committee"
+            )
+        return make_key(self.key)
+
+    def found(self, text: str, signer: Signer, *, later: bool = False) -> None:
+        """Take a seat in a committee: an empty log first, then the word that it was there.
+
+        Parameters
+        ----------
+        later : bool
+            The committee exists, and this key has never been a voter's: it observes until the committee makes it one.
+
+        Raises
+        ------
+        SwarmError
+            The voter is in another committee, its key is not in this one, or, of one that comes later, is.
+        """
+        committee = decisions.committee_of(text, "the founding")
+        if later is (signer.public in committee.keys):
+            who = "a founding voter's" if later else "not in the committee that is founded"
+            raise KeyUnusable(f"this voter's key is {who}", "Give each seat a key of its own")
+        if self.founded:
+            if decisions.read_committee(self.committee) != committee:
+                raise KeyUnusable(f"{self.folder} belongs to another committee", "Give the voter a folder of its own")
+            return
+        if self.log.exists():  # of a founding that was not finished: nothing was ever voted there
+            self.log.unlink()
+        log = Log.create(self.log, committee.chain, signer.public)
+        log.close()
+        durable.write(self.committee, text)
+
+    def open(self, committee: Committee, signer: Signer) -> tuple[Log, int, tuple[int, int] | None]:
+        """The log, and 0, or the nonce of a voter that has lost it, and what :meth:`note_loss` noted of that.
+
+        Raises
+        ------
+        LogUnusable
+            It is damaged, of another voter, or another process has it open.
+        """
+        if not self.log.exists():
+            self.note_loss(None)  # before there is a log again: a second crash must not make it look whole
+            log = Log.create(self.log, committee.chain, signer.public)
+        else:
+            log = Log(self.log, committee.chain, signer.public)
+        if not self.lost.exists():
+            return log, 0, None
+        told = self.lost.read_text().split()
+        return log, secrets.randbits(62) | 1, (int(told[0]), int(told[1])) if told else None
+
+    def note_loss(self, recovered: tuple[int, int] | None) -> None:
+        """Note that the log was lost, and the epoch and view from which on the voter may speak, where that is known."""
+        durable.write(self.lost, "" if recovered is None else f"{recovered[0]} {recovered[1]}\n")
 
 
 def replica_name(number: int) -> str:
@@ -104,22 +207,7 @@ def write(folder: Path, first: Committee, seats: Seats) -> None:
         replica_name(number): {"key": seats.keys[number].hex(), "address": seats.addresses.get(number, "")}
         for number in sorted(seats.keys)
     }
-    durably(path, json.dumps({**facts, "seats": listed}, indent=2) + "\n")
-
-
-def durably(path: Path, text: str) -> None:
-    """Write a file that is there whole, or as it was before, whenever the machine stops; on disk when this returns."""
-    draft = path.with_suffix(".draft")
-    with draft.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    durable.write(path, json.dumps({**facts, "seats": listed}, indent=2) + "\n")
 
 
 def _number(name: str) -> int:

@@ -32,7 +32,7 @@ from actors.risk.value_at_risk.agent import ValueAtRiskAgent
 from actors.trading.gate import switch
 from actors.trading.gate.agent import GateAgent
 from actors.trading.gate.book import read as read_gate_book
-from cluster import head, runtime, session, topology
+from cluster import durable, head, runtime, session, topology
 from cluster.errors import BootFailed, InvalidSettings, SessionConflict, SwarmError, SwarmUnavailable
 from cluster.session import Session
 from consensus import decisions, seats
@@ -369,7 +369,7 @@ def found_committee(settings: Settings, home: Path, created: dict[str, Any], giv
     first = decisions.committee_of(text, "the founding")
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # where all voters are on other machines
     seats.write(path.parent, first, Seats.founding(first, [address for _, address, _ in answers]))
-    seats.durably(path, text)
+    durable.write(path, text)
 
 
 def _places(settings: Settings, home: Path, voters: list[str]) -> list[Any]:

@@ -23,8 +23,8 @@ from cluster.errors import LanesUnavailable, SwarmError, SwarmUnavailable
 from cluster.lanes.broadcast import BroadcastAddress
 from consensus.ballots import Ballot
 from consensus.lanes import Lanes
-from consensus.replica import Answer, Replica, Seat
-from consensus.seats import replica_name, seat_of
+from consensus.replica import Answer, Replica
+from consensus.seats import Seat, replica_name, seat_of
 from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import Signer
 from hive.messages.alert import Alert

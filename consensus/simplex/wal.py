@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from cluster.durable import sync_names
 from cluster.errors import SwarmError
 from consensus.simplex.core import Record
 from consensus.simplex.types import (
@@ -105,11 +106,7 @@ class Log:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_names(path.parent)
         except OSError as error:
             raise LogUnusable(f"no log can be made at {path} ({error.strerror})", "Give another place") from error
         return cls(path, chain, public)

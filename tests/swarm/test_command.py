@@ -19,7 +19,7 @@ import pytest
 
 from cluster import head, session
 from consensus import decisions
-from consensus.replica import Seat
+from consensus.seats import Seat
 from consensus.simplex.crypto import Signer
 from consensus.simplex.types import Committee, Kind, Vote, encode, vote_bytes
 from tests.conftest import eventually

@@ -37,6 +37,7 @@ from actors.trading.gate.history import (
 from actors.trading.gate.mandate import Shown, Trust, finite, mode_of
 from actors.trading.gate.numbers import place_in
 from actors.trading.gate.settings import LIMITS, GateSettings, loosens, with_limits
+from cluster.durable import sync_names
 from cluster.errors import InvalidInput, InvalidRequest
 from cluster.lanes.layout import LINE
 from cluster.lanes.memory import SharedWords
@@ -258,7 +259,7 @@ class Control:
             if last and written:
                 for path in written:
                     path.unlink(missing_ok=True)
-                switch.sync(self._directory / switch.KILLED)
+                sync_names(self._directory / switch.KILLED)
             self._history.apply(Action.RELEASE_KILL, body)
             words[switch.RELEASED] = kills
             return not self.killed

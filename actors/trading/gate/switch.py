@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cluster.durable import sync_names
 from cluster.errors import LaneLost
 from cluster.lanes.layout import LINE
 from cluster.lanes.memory import SharedWords
@@ -139,7 +140,7 @@ def write_kill(directory: Path, by: Warrant) -> Path:
         json.dump({"operator": by.operator, "reason": by.reason, "wall_ns": time.time_ns()}, file)
         file.flush()
         os.fsync(file.fileno())
-    sync(folder)
+    sync_names(folder)
     return path
 
 
@@ -154,15 +155,6 @@ def last_kill(directory: Path) -> Warrant | None:
         found = json.loads(written_kills(directory)[-1].read_text())
         return Warrant(str(found["operator"]), str(found["reason"]))
     return None
-
-
-def sync(folder: Path) -> None:
-    """Bring a folder's names to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def user() -> str:
