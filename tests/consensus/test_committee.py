@@ -9,7 +9,6 @@ import os
 import random
 import signal
 import threading
-import time
 
 import pytest
 
@@ -19,18 +18,17 @@ from consensus import decisions
 from consensus.ballots import Outcome
 from consensus.committee import CommitteeClient
 from consensus.errors import BadBallot, DeadlinePast, UnknownKind
-from consensus.replica import Seat
-from consensus.seats import replica_name
+from consensus.seats import Seat, replica_name
 from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import KeyUnusable
 from hive.messages.health import AgentState
 from swarm import boot
 from swarm.settings import Settings
 from tests.conftest import agent, eventually, stopped
+from tests.consensus.conftest import DEADLINE_S, committee_of
 
 KILLS = int(os.environ.get("RISKSWARM_TORTURE_KILLS", "3"))
 VOTERS = 4
-DEADLINE_S = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -41,19 +39,8 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def committee(client, home):
     settings = Settings(consensus=ConsensusSettings(voters=VOTERS, deadline_s=DEADLINE_S))
-    voters = tuple(pair for pair in boot.roster(settings) if pair[0] is boot.VOTER)
-    created = {}
-    boot.create_agents(settings, home, voters, created)
-    boot.found_committee(settings, home, created, give_up=time.monotonic() + DEADLINE_S)
-    assert eventually(lambda: set(created) <= _healthy(client))
-    yield client.committee(proposer="tests", keys=boot.committee_path(home))
-    boot.take_down(tuple(created), settings.namespace)
-    hub = runtime.find_actor("hub", settings.namespace)
-    runtime.wait_for([hub.deregister.remote(name) for name in created], DEADLINE_S)
-
-
-def _healthy(client):
-    return {agent.agent_id for agent in client.health().agents if agent.state is AgentState.HEALTHY}
+    with committee_of(client, home, settings):
+        yield client.committee(proposer="tests", keys=boot.committee_path(home))
 
 
 def test_a_proposal_comes_back_decided_with_a_certificate_and_stands_in_the_log(committee):

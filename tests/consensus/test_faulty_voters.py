@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
@@ -22,7 +21,8 @@ from consensus import ballots
 from consensus.ballots import Choice, Moved, Outcome
 from consensus.committee import CommitteeClient, replica_name
 from consensus.errors import StaleEpoch, TooLarge, UnknownKind
-from consensus.replica import Answer, Seat
+from consensus.replica import Answer
+from consensus.seats import Seat
 from consensus.settings import ConsensusSettings
 from consensus.simplex import proofs
 from consensus.simplex.crypto import Checker
@@ -33,9 +33,9 @@ from swarm import SwarmError, boot
 from swarm.report.swarm import health as shown
 from swarm.settings import Settings
 from tests.conftest import agent, eventually, stopped
+from tests.consensus.conftest import DEADLINE_S, committee_of
 
 VOTERS = 4
-DEADLINE_S = 30.0
 CULPRIT = 3
 NAME = replica_name(CULPRIT)
 SEVERAL_FRAMES = 10_000
@@ -43,7 +43,8 @@ FIRST_RECORD = 120  # a byte of it, behind the log's header
 SECOND_LIFE = """
 import sys, time
 from pathlib import Path
-from consensus.replica import Replica, Seat
+from consensus.replica import Replica
+from consensus.seats import Seat
 from consensus.settings import ConsensusSettings
 from consensus.simplex.wal import LogUnusable
 while True:
@@ -68,15 +69,8 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def committee(client, home):
     settings = Settings(consensus=ConsensusSettings(voters=VOTERS, deadline_s=DEADLINE_S))
-    voters = tuple(pair for pair in boot.roster(settings) if pair[0] is boot.VOTER)
-    created = {}
-    boot.create_agents(settings, home, voters, created)
-    boot.found_committee(settings, home, created, give_up=time.monotonic() + DEADLINE_S)
-    assert eventually(lambda: all(is_healthy(client, name) for name in created))
-    yield client.committee(keys=boot.committee_path(home))
-    boot.take_down(tuple(created), settings.namespace)
-    hub = runtime.find_actor("hub", settings.namespace)
-    runtime.wait_for([hub.deregister.remote(name) for name in created], DEADLINE_S)
+    with committee_of(client, home, settings):
+        yield client.committee(keys=boot.committee_path(home))
 
 
 @pytest.fixture

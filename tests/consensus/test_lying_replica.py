@@ -22,8 +22,8 @@ from hive.messages.health import AgentState
 from swarm import boot
 from swarm.settings import Settings
 from tests.conftest import agent, eventually
+from tests.consensus.conftest import DEADLINE_S, committee_of, healthy
 
-DEADLINE_S = 30.0
 STALL_S = 2.0
 LIAR = 3
 MOTIONS = 12
@@ -94,33 +94,22 @@ class LyingReplica(ReplicaAgent):
 def committee(client, tmp_path_factory):
     home = tmp_path_factory.mktemp("lying")
     settings = Settings(consensus=ConsensusSettings(voters=4, deadline_s=DEADLINE_S))
-    entries = tuple(pair for pair in boot.roster(settings) if pair[0] is boot.VOTER)
-    created = {}
-    boot.create_agents(settings, home, entries, created)
-    boot.found_committee(settings, home, created, give_up=time.monotonic() + DEADLINE_S)
-    liar = replica_name(LIAR)
-    boot.take_down((liar,), settings.namespace)
-    created[liar] = runtime.spawn(
-        LyingReplica,
-        Identity(liar, Role.CONSENSUS, False, settings.namespace, boot.version(), settings.hub.heartbeat_s),
-        settings.agents,
-        settings.consensus,
-        str(home / "consensus" / liar),
-        True,
-        name=liar,
-        namespace=settings.namespace,
-        concurrency_groups=voters.CONCURRENCY_GROUPS,
-    )
-
-    def all_healthy():
-        states = {one.agent_id: one.state for one in client.health().agents}
-        return all(states.get(name) is AgentState.HEALTHY for name in created)
-
-    assert eventually(all_healthy), client.health().problems
-    yield client.committee(proposer="tests", keys=boot.committee_path(home))
-    boot.take_down(tuple(created), settings.namespace)
-    hub = runtime.find_actor("hub", settings.namespace)
-    runtime.wait_for([hub.deregister.remote(name) for name in created], DEADLINE_S)
+    with committee_of(client, home, settings) as created:
+        liar = replica_name(LIAR)
+        boot.take_down((liar,), settings.namespace)
+        created[liar] = runtime.spawn(
+            LyingReplica,
+            Identity(liar, Role.CONSENSUS, False, settings.namespace, boot.version(), settings.hub.heartbeat_s),
+            settings.agents,
+            settings.consensus,
+            str(home / "consensus" / liar),
+            True,
+            name=liar,
+            namespace=settings.namespace,
+            concurrency_groups=voters.CONCURRENCY_GROUPS,
+        )
+        assert eventually(lambda: set(created) <= healthy(client)), client.health().problems
+        yield client.committee(proposer="tests", keys=boot.committee_path(home))
 
 
 def test_every_motion_is_decided_by_the_others(committee, client):

@@ -22,7 +22,8 @@ from consensus.errors import (
     TooLarge,
     UnknownKind,
 )
-from consensus.replica import Replica, Seat
+from consensus.replica import Replica
+from consensus.seats import Seat
 from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import KeyUnusable, load_key
 from consensus.simplex.proofs import ConflictingVotes
