@@ -64,6 +64,11 @@ class Askable(Protocol):
         """Numbers that an operation gives for a question."""
         ...
 
+    @property
+    def ready(self) -> bool:
+        """Whether a question can go at once."""
+        ...
+
     def send(self, operation: int, question: np.ndarray, *, patience_s: float = 1.0, snapshot: int = 0) -> Receive:
         """Put a question without waiting for its answer."""
         ...
@@ -160,11 +165,12 @@ class Reference:
             call = self._called(operation, question, give_up, snapshot)
             return lambda patience_s: self._answered(call, time.monotonic() + patience_s)
         try:
-            lane.send(operation, question, patience_s=max(0.0, give_up - time.monotonic()), snapshot=snapshot)
+            left = max(0.0, give_up - time.monotonic())
+            number = lane.send(operation, question, patience_s=left, snapshot=snapshot)
         except (LaneLost, Overloaded):  # full of what nobody waits for any more: the next one begins empty
             self._drop(lane)
             raise
-        return lambda patience_s: self._received(lane, patience_s)
+        return lambda patience_s: self._received(lane, number, patience_s)
 
     @property
     def ready(self) -> bool:
@@ -225,9 +231,9 @@ class Reference:
             raise SwarmUnavailable(f"{self.agent_id} is gone ({error})", "Run `swarm health`") from error
         return answer if answer.flags.writeable else answer.copy()  # Ray's are its own
 
-    def _received(self, lane: Lane, patience_s: float) -> np.ndarray:
+    def _received(self, lane: Lane, number: int, patience_s: float) -> np.ndarray:
         try:
-            return lane.receive(patience_s=patience_s)
+            return lane.receive(number, patience_s=patience_s)
         except LaneLost:
             self._drop(lane)
             raise

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 from numba import float64, int64, njit, types
 
@@ -57,6 +59,8 @@ AT, SLOTS, SIZE, STRATEGY, SEQUENCE, WANTED, COUNT, SERVICE_NS = range(8)
 REQUESTS, ANSWERS, SCRATCH = 8, 10, 12  # two words each: own side of a ring, and of the system's calls
 SPINS = 14  # looks before the caller sleeps, where it parks
 HAND = 15
+
+_settling = threading.Lock()
 
 SPINS_BEFORE_SLEEP = 1600  # looks, about twenty microseconds: who waits longer on a crowded machine is in the way
 SPINS_OF_A_CALLER = 4000  # about fifty, which is what a sleeper takes to wake: never more than twice the best
@@ -250,13 +254,17 @@ def _make_room(words: np.ndarray, hand: np.ndarray) -> None:
 
 
 def settle() -> None:
-    """Compile for the types that lanes are used with, and for no others: those are a caller's errors."""
-    if ask.signatures:
-        return
-    words, numbers = int64[::1], float64[::1]
-    for payload in (numbers, types.Array(float64, 1, "C", readonly=True)):
-        ask.compile((words, words, int64, int64, int64, payload, numbers))
-        send.compile((words, numbers, words, int64, int64, int64, payload))
-    receive.compile((words, numbers, words, numbers, int64))
-    for compiled in (ask, send, receive):
-        compiled.disable_compile()
+    """Compile for the types that lanes are used with, and for no others: those are a caller's errors.
+
+    Threads may open their first lanes at the same time.
+    """
+    with _settling:
+        if receive.signatures:  # the last one
+            return
+        words, numbers = int64[::1], float64[::1]
+        for payload in (numbers, types.Array(float64, 1, "C", readonly=True)):
+            ask.compile((words, words, int64, int64, int64, payload, numbers))
+            send.compile((words, numbers, words, int64, int64, int64, payload))
+        receive.compile((words, numbers, words, numbers, int64))
+        for compiled in (ask, send, receive):
+            compiled.disable_compile()

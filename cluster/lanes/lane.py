@@ -112,6 +112,8 @@ class Lane:
         """Numbers that one message carries."""
         self._words = self._memory.words
         self._expected = 0  # numbers of the last answer: the next one is likely to be as long
+        self._early: dict[int, tuple[int, np.ndarray]] = {}
+        """(code, numbers) of answers that came while another one was waited for, by the question's number."""
         self._lock = threading.Lock()
         self._closed = False
 
@@ -170,8 +172,14 @@ class Lane:
         finally:
             lock.release()
 
-    def send(self, operation: int, payload: np.ndarray, *, patience_s: float = 1.0, snapshot: int = 0) -> None:
-        """First half of :meth:`ask`: many lanes can be sent to before one of them is waited for."""
+    def send(self, operation: int, payload: np.ndarray, *, patience_s: float = 1.0, snapshot: int = 0) -> int:
+        """First half of :meth:`ask`: many lanes can be sent to before one of them is waited for.
+
+        Returns
+        -------
+        int
+            Number of the question. Any :meth:`ask` of this lane gives up what was sent and not received before.
+        """
         give_up_ns = time.monotonic_ns() + _nanoseconds(patience_s)
         with self._lock:
             if self._closed:
@@ -186,16 +194,27 @@ class Lane:
                 raise InvalidRequest(*NO_VECTOR) from None
             if code < 0:
                 self._refused(code)
+            return int(code)
 
-    def receive(self, *, patience_s: float = 1.0) -> np.ndarray:
-        """Second half of :meth:`ask`."""
+    def receive(self, number: int | None = None, *, patience_s: float = 1.0) -> np.ndarray:
+        """Second half of :meth:`ask`: the answer to the question of this number, or to the oldest one."""
         with self._lock:
             give_up_ns = time.monotonic_ns() + _nanoseconds(patience_s)
             if self._closed:
                 raise LaneLost("this lane has been closed", AGAIN)
             # Who asks several at once sleeps at once: they need the cores that it would spin on.
             self._hand[calls.SPINS] = 0
-            return self._received(np.empty(self._expected), calls.WAITING, give_up_ns)
+            if number is None:
+                return self._received(np.empty(self._expected), calls.WAITING, give_up_ns)
+            while number not in self._early:
+                found = self._next(np.empty(self._expected), calls.WAITING, give_up_ns)
+                taken = int(self._hand[calls.WANTED]) - 1
+                if taken == number:
+                    return self._opened(*found)
+                if len(self._early) >= self.geometry.slots:
+                    del self._early[next(iter(self._early))]
+                self._early[taken] = found
+            return self._opened(*self._early.pop(number))
 
     @property
     def service_ns(self) -> int:
@@ -229,6 +248,10 @@ class Lane:
 
     def _received(self, answer: np.ndarray, code: int, give_up_ns: int) -> np.ndarray:
         """Wait on, while the agent lives, until there is an answer that is none of the errors."""
+        return self._opened(*self._next(answer, code, give_up_ns))
+
+    def _next(self, answer: np.ndarray, code: int, give_up_ns: int) -> tuple[int, np.ndarray]:
+        """Wait on, while the agent lives, for the next answer: (code, numbers)."""
         memory = self._memory
         while code in {calls.WAITING, calls.TOO_SMALL}:
             now = time.monotonic_ns()
@@ -245,10 +268,13 @@ class Lane:
                 raise DeadlineExceeded("no answer from the lane in time", "Allow more time, or run `swarm health`")
         if code < 0:
             self._refused(code)
+        return code, answer[: int(self._hand[calls.COUNT])] if code == OK else answer[:0]
+
+    def _opened(self, code: int, answer: np.ndarray) -> np.ndarray:
         if code != OK:
             complain(code)
-        self._expected = int(self._hand[calls.COUNT])
-        return answer[: self._expected]
+        self._expected = len(answer)
+        return answer
 
     def _refused(self, code: int) -> NoReturn:
         if code == calls.REFUSED and not self.lost:

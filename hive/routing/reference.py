@@ -142,16 +142,34 @@ class RoutedReference:
 
         return self._through(give_up, attempt)
 
+    @property
+    def ready(self) -> bool:
+        """Whether an instance serves, or served just now, that a question can go to at once."""
+        view = self._router.attached
+        if self._ways is not None and self._ways.view is view:
+            return True
+        if view is None:
+            return self._unrouted is not None and self._unrouted.reference.ready
+        row = view.choose(self.role)
+        return row != NOBODY and self._ready(view, row).reference.ready
+
     def send(self, operation: int, question: np.ndarray, *, patience_s: float = 1.0, snapshot: int = 0) -> Receive:
-        """As :meth:`hive.reference.Reference.send` says; the answer may come from another instance than was asked."""
+        """As :meth:`hive.reference.Reference.send` says; the answer may come from another instance than was asked.
+
+        Where this was :attr:`ready` and those who serve turn out to be gone, it says so at once.
+        """
         give_up = deadline(patience_s)
         ways = self._ways
         taken = ways.take(self._code) if ways is not None and ways.view is self._router.attached else None
         if ways is not None and taken is not None:
             leg, lane = taken
             try:
-                lane.send(operation, question, patience_s=patience_s, snapshot=snapshot)
-                return self._awaited(lambda left_s: lane.receive(patience_s=left_s), leg, operation, question, snapshot)
+                number = lane.send(operation, question, patience_s=patience_s, snapshot=snapshot)
+
+                def received(left_s: float) -> np.ndarray:
+                    return lane.receive(number, patience_s=left_s)
+
+                return self._awaited(received, leg, operation, question, snapshot)
             except BaseException as error:
                 ways.view.count(leg.row, -1)
                 if not isinstance(error, (Overloaded, SwarmUnavailable)):
@@ -160,11 +178,11 @@ class RoutedReference:
                     ways.forget(leg)
         held: list[Leg] = []
 
-        def attempt(reference: Reference, give_up: float) -> Receive:
+        def attempt(reference: Reference, _give_up: float) -> Receive:
             left = max(0.0, give_up - time.monotonic())
             return reference.send(operation, question, patience_s=left, snapshot=snapshot)
 
-        receive = self._through(give_up, attempt, held)
+        receive = self._through(time.monotonic() if self.ready else give_up, attempt, held)
         (leg,) = held
         return self._awaited(receive, leg, operation, question, snapshot)
 

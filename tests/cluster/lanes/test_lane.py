@@ -9,6 +9,8 @@ import fcntl
 import os
 import signal
 import stat
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -199,6 +201,40 @@ def test_a_payload_of_another_kind_is_one_invalid_request(payload: Any) -> None:
             lane.ask(ECHO, payload)
         assert len(calls.ask.signatures) == compiled
         assert lane.ask(ECHO, np.array([2.0]))[0] == 2.0
+
+
+def test_an_answer_goes_to_whom_it_belongs_in_whatever_order_they_are_taken() -> None:
+    with served() as port, laned(port) as lane:
+        numbers = [lane.send(ECHO, np.array([float(value)]), patience_s=10.0) for value in range(6)]
+        for value in (3, 0, 5, 1, 4, 2):
+            assert lane.receive(numbers[value], patience_s=10.0).tolist() == [value]
+        late = lane.send(ECHO, np.array([7.0]), patience_s=10.0)
+        assert lane.ask(ECHO, np.array([8.0]), patience_s=10.0).tolist() == [8.0]
+        with pytest.raises(DeadlineExceeded):  # given up by the question after it, and never taken for another
+            lane.receive(late, patience_s=SHORT_S)
+        assert lane.ask(ECHO, np.array([9.0]), patience_s=10.0).tolist() == [9.0]
+
+
+def test_threads_that_share_a_lane_never_take_each_others_answers() -> None:
+    with served() as port, laned(port) as lane:
+
+        def ask(first: int) -> int:
+            right = 0
+            for value in range(first, first + 200):
+                number = lane.send(ECHO, np.array([float(value)]), patience_s=10.0)
+                right += lane.receive(number, patience_s=10.0).tolist() == [value]
+            return right
+
+        with ThreadPoolExecutor(3) as threads:
+            assert list(threads.map(ask, (0, 1000, 2000))) == [200] * 3
+
+
+def test_threads_open_their_first_lanes_at_the_same_time() -> None:
+    program = (
+        "from concurrent.futures import ThreadPoolExecutor; from cluster.lanes import calls\n"
+        "with ThreadPoolExecutor(4) as pool: list(pool.map(lambda _: calls.settle(), range(4)))"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
 
 def test_a_read_only_payload_is_taken() -> None:
