@@ -2,7 +2,7 @@
 
 A threshold a little below the quantile comes from a strided sample, or from the caller's last quantile. One pass keeps
 the losses from it on, without a branch; a quickselect finds the quantile among those few. Where too few were kept, the
-whole sample is selected from: the answer never depends on the guess. The convention is that of
+whole sample is selected from: not a bit of the answer depends on the guess. The convention is that of
 :func:`actors.risk.measures.tail`, the plain twin of :func:`tail_of`; losses are positive numbers.
 
 Kernels answer NaN for a sample that is empty or holds a value that is not finite; :func:`tail` raises.
@@ -102,7 +102,8 @@ def tail_of(losses: np.ndarray, scratch: np.ndarray, confidence: float, guess: f
     if kept <= whole:
         scratch[:n] = losses
         kept = n
-    return tail_of_kept(scratch, kept, size, whole)
+    var = select_largest(scratch, kept, whole)
+    return var, _mean_beyond(losses, var, size)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
@@ -211,6 +212,18 @@ def tail_of_kept(kept: np.ndarray, count: int, size: float, whole: int) -> tuple
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
+def _mean_beyond(losses: np.ndarray, var: float, size: float) -> float:
+    """CVaR for a known VaR. Summed in the sample's own order: the order of a selection depends on the guess."""
+    beyond = 0.0
+    count = 0
+    for i in range(losses.size):
+        x = losses[i]
+        beyond += x if x > var else 0.0
+        count += x > var
+    return (beyond + (size - count) * var) / size
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=FASTMATH)
 def select_largest(a: np.ndarray, count: int, k: int) -> float:
     """The (k + 1)-th largest of a[:count], which is put at place k with the k larger ones before it.
 
@@ -272,6 +285,7 @@ def warm() -> None:
     # Kernels that others call: loaded from the cache, a caller no longer names them.
     _keep(losses, scratch, 0.0)
     _sampled_threshold(losses, scratch, 20.0)
+    _mean_beyond(losses, var, 20.0)
     tail_of_kept(scratch, losses.size, 20.0, 20)
     select_largest(scratch, losses.size, 20)
     weighted_rows(losses.reshape(2, -1).copy(), np.ones(2), -1.0, scratch[:SAMPLED_FROM].copy())

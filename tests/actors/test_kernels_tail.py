@@ -49,6 +49,7 @@ def test_guess_changes_nothing(losses, confidence, guess):
     var, cvar = tail(losses, confidence)
     found = kernels.tail_of(losses, np.empty(len(losses)), confidence, guess)
     assert found == (var, pytest.approx(cvar, rel=1e-12, abs=1e-15))
+    assert found == kernels.tail_of(losses, np.empty(len(losses)), confidence, kernels.NO_GUESS)  # to the bit
 
 
 @settings(max_examples=200, deadline=None)
