@@ -28,6 +28,7 @@ from cluster.lanes.ring import BAD, NONE
 
 LEAST_SLOT_WORDS = 8  # one cache line
 MOST_AT_A_TIME = 1024
+LOW_HALF = 2**32 - 1  # of a bell: what a futex compares
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,8 @@ class Listener:
         ``spin``, ``yield`` or ``park``: how it waits.
     oldest : bool
         Begin with the oldest message that is kept, else with the next one.
+    most : int
+        Messages that are heard at a time; there is room for as many.
 
     Raises
     ------
@@ -167,7 +170,9 @@ class Listener:
         The writer has died or closed since the address was made, or speaks another layout.
     """
 
-    def __init__(self, address: BroadcastAddress, strategy: str = "park", *, oldest: bool = False) -> None:
+    def __init__(
+        self, address: BroadcastAddress, strategy: str = "park", *, oldest: bool = False, most: int = MOST_AT_A_TIME
+    ) -> None:
         if strategy not in STRATEGIES:
             raise InvalidSettings(f"the wait strategy {strategy!r} is unknown", f"Known are: {', '.join(STRATEGIES)}")
         self.address = address
@@ -188,8 +193,8 @@ class Listener:
             raise
         self.payload_words = int(self.hand[kernels.PAYLOAD])
         self._control = np.zeros(1, np.int64)
-        self._inbox = np.empty((MOST_AT_A_TIME, self.payload_words), np.int64)
-        self._numbers = np.empty(MOST_AT_A_TIME, np.int64)
+        self._inbox = np.empty((most, self.payload_words), np.int64)
+        self._numbers = np.empty(most, np.int64)
         self._told = 0
         self._looked_ns = 0
         self._dead = False
@@ -211,7 +216,7 @@ class Listener:
         )
 
     def poll(self) -> Heard:
-        """What is there now, at most ``MOST_AT_A_TIME`` messages, maybe none.
+        """What is there now, maybe nothing.
 
         Raises
         ------
@@ -276,9 +281,9 @@ class Listener:
         return found
 
     def _gone(self) -> bool:
-        """Whether the writer is gone. Its process is looked for at most once a slice: that is a system call."""
+        """Whether the writer is gone. Its process is looked for at most twice a slice: that is a system call."""
         now = time.monotonic_ns()
-        if not self._dead and now - self._looked_ns >= SLICE_NS:
+        if not self._dead and now - self._looked_ns >= SLICE_NS // 2:  # who rests a slice finds it due each time
             self._looked_ns = now
             self._dead = not self._writer.alive()
         return self._dead or int(self.words[kernels.RING_GENERATION]) != self.address.generation
@@ -309,16 +314,37 @@ class Listener:
         return hand
 
 
-def rest(listeners: Sequence[Listener], patience_s: float) -> None:
-    """Sleep until one of the listeners may have something to hear, or for 20 ms, or for as long as is allowed."""
-    if not listeners:
+class Bell:
+    """Wakes a thread of this process that rests beside rings. Whatever it rings for must be there before it rings."""
+
+    def __init__(self) -> None:
+        self.words = np.zeros(1, np.int64)
+
+    def seen(self) -> int:
+        """To be asked for before looking for what is rung for, and given to :func:`rest` if nothing was there."""
+        return int(self.words[0])
+
+    def ring(self) -> None:
+        """Let the rest end, also one that begins after this with what was seen before it."""
+        ring(self.words, 0)
+
+
+def rest(listeners: Sequence[Listener], patience_s: float, *bells: tuple[Bell, int]) -> None:
+    """Sleep until one of the listeners may have something to hear, or for 20 ms, or for as long as is allowed.
+
+    Or until one of the bells has rung since it was seen.
+    """
+    if not listeners and not bells:
         time.sleep(min(patience_s, SLICE_NS / 1e9))
         return
-    bells = bells_at(*((listener.words, kernels.RING_BELL) for listener in listeners))
-    for bell, listener in zip(bells, listeners, strict=True):
-        bell[SEEN] = kernels.announce_sleep(listener.words)
+    places = [(bell.words, 0) for bell, _ in bells]
+    waited = bells_at(*places, *((listener.words, kernels.RING_BELL) for listener in listeners))
+    for place, (_, seen) in enumerate(bells):
+        waited[place, SEEN] = seen & LOW_HALF
+    for place, listener in enumerate(listeners, len(bells)):
+        waited[place, SEEN] = kernels.announce_sleep(listener.words)
     if all(kernels.nothing_new(listener.words, listener.hand) for listener in listeners):
-        futex_wait_any(bells, min(_nanoseconds(patience_s), SLICE_NS), np.zeros(2, np.int64))
+        futex_wait_any(waited, min(_nanoseconds(patience_s), SLICE_NS), np.zeros(2, np.int64))
 
 
 def _slot_words(payload_words: int) -> int:
