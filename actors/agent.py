@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import psutil
 
 from actors.settings import ShellSettings
-from cluster import runtime
+from cluster import head, pinning, runtime
 from cluster.errors import DeadlineExceeded, SwarmError, SwarmUnavailable
 from cluster.lanes.peer import started
 from hive.messages.alert import Alert
@@ -63,6 +63,7 @@ class Agent:
         self._failed = 0
         self._in_flight = 0
         self._last_error = ""
+        self._rank = ""
         self._timings_ms: deque[float] = deque(maxlen=shell.timings_kept)
         self._process = psutil.Process()
         self._hub: Any = None
@@ -104,6 +105,8 @@ class Agent:
     @runtime.answered_in("health")
     def ping(self) -> AgentReport:
         """The agent's own report; answered by a thread that no calculation can hold up."""
+        seat = self.seated()
+        notes = (*seat.pop("seat_notes", ()), *((self._rank,) if self._rank else ()))
         with self._lock:
             timings = sorted(self._timings_ms)
             return AgentReport(
@@ -120,7 +123,8 @@ class Agent:
                 compute_p99_ms=_percentile(timings, 0.99),
                 resident_mib=self._process.memory_info().rss / 2**20,
                 alerts=self.alerts(),
-                **self.seated(),
+                seat_notes=notes,
+                **seat,
             )
 
     @property
@@ -163,6 +167,8 @@ class Agent:
 
     def _start(self) -> None:
         """Initialise, as often as it takes. What waiting cannot mend is reported as DEAD, with the reason."""
+        refused = pinning.renice(pinning.NORMAL)
+        self._rank = f"{refused}, or a Ray started with {head.NICENESS}={pinning.NORMAL}" if refused else ""
         while True:
             try:
                 self.initialise()

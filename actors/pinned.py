@@ -14,7 +14,6 @@ from hive.messages.calculation import Role
 PINNED = (Role.GATE, Role.VALUE_AT_RISK, Role.STRESS, Role.CORRELATION, Role.LIQUIDITY, Role.PORTFOLIO)
 """Agents that a core of their own is sought for, in this order: orders wait for the gate. Further instances of them
 share what is left."""
-NICENESS = 0  # Ray starts its workers at 15, and a loop at 15 loses to anything
 WHOLE, SHARED = 1.0, 0.01  # of a node's cores: what an agent asks Ray for that owns one, and one that owns none
 
 
@@ -100,7 +99,6 @@ def take_seat(agent_id: str, settings: ShellSettings, granted: int | None) -> Se
     node = placement.node if placement is not None else granted
     binding = pinning.bind(cores, node=node) if cores else pinning.read_back()
     own = placement is not None and placement.own and binding.cores == placement.cores
-    refused = pinning.renice(NICENESS) if own else ""
     nodes = {node.number for node in found.nodes for core in binding.cores if core in node.cores}
     return Seat(
         cores=binding.cores,
@@ -108,5 +106,5 @@ def take_seat(agent_id: str, settings: ShellSettings, granted: int | None) -> Se
         own=own,
         memory_node=binding.memory_node,
         bound=bool(cores) and binding.cores == cores,
-        notes=(*notes, *binding.notes, *((refused,) if refused else ())),
+        notes=(*notes, *binding.notes),
     )

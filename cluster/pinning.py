@@ -38,6 +38,7 @@ GET_MEMPOLICY = {"x86_64": 239, "aarch64": 236}
 NODE_LIMIT = 1024  # MAX_NUMNODES of the largest kernels; get_mempolicy refuses a mask shorter than the kernel's
 WORD_BITS = 8 * ctypes.sizeof(ctypes.c_ulong)
 NICEST, LEAST_NICE = 19, -20
+NORMAL = 0  # the niceness of whatever nobody made nicer; Ray has its workers at 15, where they lose to any such process
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = ctypes.c_long

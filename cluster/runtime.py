@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import socket
+import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import ray
@@ -81,14 +83,15 @@ def connect(address: str, namespace: str) -> str:
     if not address.startswith("ray://") and not (port.isdigit() and _speaks_http2(host or head.LOOPBACK, int(port))):
         raise SwarmUnavailable(f"no Ray answers at {address}", "Start a swarm with `swarm up`, or name its --address")
     use_token(create=False)
-    try:
-        context = ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
-    except (RayError, RuntimeError, ConnectionError, ValueError, OSError) as error:
-        raise SwarmUnavailable(
-            f"the Ray at {address} cannot be joined ({type(error).__name__}: {_first_line(error)})",
-            "Check the address, and that both sides use the same Ray version and token",
-        ) from error
-    _joined.append(address)
+    with _uninterrupted():
+        try:
+            context = ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
+        except (RayError, RuntimeError, ConnectionError, ValueError, OSError) as error:
+            raise SwarmUnavailable(
+                f"the Ray at {address} cannot be joined ({type(error).__name__}: {_first_line(error)})",
+                "Check the address, and that both sides use the same Ray version and token",
+            ) from error
+        _joined.append(address)
     return f"http://{context.dashboard_url}" if context.dashboard_url else ""
 
 
@@ -107,17 +110,43 @@ def embed(*, cpus: int | None, namespace: str, resources: Mapping[str, float] = 
     _quiet_ray()
     _embedded.clear()
     _joined.clear()
-    context = ray.init(
-        address="local",  # without it Ray joins whatever Ray of this machine was started last
-        num_cpus=cpus,
-        resources=dict(resources),
-        namespace=namespace,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
-    _embedded.append(str(context.address_info["session_dir"]))
-    _joined.append("")
+    with _uninterrupted():
+        context = ray.init(
+            address="local",  # without it Ray joins whatever Ray of this machine was started last
+            num_cpus=cpus,
+            resources=dict(resources),
+            namespace=namespace,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _system_config=head.system_config(),
+        )
+        _embedded.append(str(context.address_info["session_dir"]))
+        _joined.append("")
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C in the block takes effect behind it: half joined to Ray, a process crashes or hangs as it ends.
+
+    SIGTERM cannot be held up so, since Ray takes it over meanwhile; behind the block it is again what it was before.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are not handled here
+        return
+    caught: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    known = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in known.items() if handler is not None}  # None: not Python's
+    for number in before:
+        signal.signal(number, lambda came, _frame: caught.append(came))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for came in caught:
+            signal.raise_signal(came)
 
 
 def disconnect() -> None:
@@ -244,8 +273,7 @@ def find_actor(name: str, namespace: str) -> Any:
     SwarmUnavailable
         No such actor lives in the namespace.
     """
-    if not ray.is_initialized():  # Ray would join, or start, some Ray of its own choice
-        raise SwarmUnavailable("this process has left the swarm", "Make a new client")
+    _must_be_joined()
     try:
         return ray.get_actor(name, namespace=namespace)
     except ValueError as error:
@@ -349,9 +377,21 @@ def kill(actor: Any) -> None:
 
 
 def named_actors(namespace: str) -> list[str]:
-    """Names of the living named actors in ``namespace``."""
+    """Names of the living named actors in ``namespace``.
+
+    Raises
+    ------
+    SwarmUnavailable
+        This process has joined no Ray.
+    """
+    _must_be_joined()
     actors = ray.util.list_named_actors(all_namespaces=True)
     return sorted(entry["name"] for entry in actors if entry["namespace"] == namespace)
+
+
+def _must_be_joined() -> None:
+    if not ray.is_initialized():  # Ray would join, or start, some Ray of its own choice
+        raise SwarmUnavailable("this process has left the swarm", "Make a new client")
 
 
 def _speaks_http2(host: str, port: int) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from cluster import runtime
+from cluster import pinning, runtime
 from cluster.errors import (
     CalculationIncomplete,
     DeadlineExceeded,
@@ -67,6 +67,7 @@ class Hub:
     """Routes, balances, gathers, merges, and never hides a late answer."""
 
     def __init__(self, roster: tuple[RosterEntry, ...], settings: HubSettings, version: str, seed: int) -> None:
+        pinning.renice(pinning.NORMAL)  # agents say it in their reports where that is refused
         self._settings = settings
         self._registry = Registry(roster, settings, time.monotonic_ns())
         self._alarms = Alarms(settings.alerts_kept)
