@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from consensus.simplex.types import (
     Block,
@@ -11,8 +12,23 @@ from consensus.simplex.types import (
     Change,
     Committee,
     Finality,
-    request_id,
 )
+
+
+class Application(Protocol):
+    """What is decided about. All is pure: every honest replica must come to the same."""
+
+    def valid(self, body: bytes) -> bool:
+        """Whether a request may be decided at all."""
+        ...
+
+    def change(self, body: bytes) -> Change | None:
+        """The change of the committee that a request asks for, if it does."""
+        ...
+
+    def subject(self, body: bytes) -> bytes:
+        """What a request is about, whatever the bytes: of all that are about the same, one is decided, once."""
+        ...
 
 
 class Chain:
@@ -20,15 +36,15 @@ class Chain:
 
     Parameters
     ----------
-    change_of : callable
-        The change of the committee that a request asks for, or None: a block with one ends its epoch.
+    application : Application
+        Says which requests are about the same, and which change the committee: a block with one ends its epoch.
     """
 
-    def __init__(self, committee: Committee, change_of: Callable[[bytes], Change | None]) -> None:
+    def __init__(self, committee: Committee, application: Application) -> None:
         self.committee = committee
         self.committees = [committee]
         """Of every epoch until now."""
-        self._change_of = change_of
+        self._application = application
         self._first = committee
         self._final: list[Block] = []
         self._proofs: list[Finality] = []
@@ -52,22 +68,21 @@ class Chain:
         last = self._final[-1] if self._final else None
         return last.view if last is not None and last.epoch == self.committee.epoch else 0
 
-    @property
-    def proofs(self) -> Sequence[Finality]:
-        """Proofs of all final blocks, oldest first."""
-        return self._proofs
-
     def block(self, height: int) -> Block:
         """The final block of a height, which must be there."""
         return self._final[height - 1]
 
     def proof(self, height: int) -> Finality:
         """Proof that the block of a height is final, beginning with it or with blocks before it."""
-        return self._proofs[bisect_right(self._proofs, height, key=lambda proof: proof.blocks[0].height) - 1]
+        return self._proofs[self._place(height)]
 
-    def decided(self, body: bytes) -> int | None:
-        """Height at which a request was decided, if it was."""
-        return self._done.get(request_id(body))
+    def proofs_above(self, height: int) -> Sequence[Finality]:
+        """Proofs of all final blocks above a height, oldest first; the last one where there are none above."""
+        return self._proofs[self._place(height + 1) :]
+
+    def decided(self, subject: bytes) -> int | None:
+        """Height at which the request about something was decided, if one was."""
+        return self._done.get(subject)
 
     def find(self, digest: bytes) -> Block | None:
         """A block above the final ones."""
@@ -101,9 +116,12 @@ class Chain:
             digest = block.parent
         return None
 
+    def _place(self, height: int) -> int:
+        return bisect_right(self._proofs, height, key=lambda proof: proof.blocks[0].height) - 1
+
     def ends_epoch(self, block: Block) -> Change | None:
         """The change of the committee in a block, if it holds one."""
-        return next((found for found in map(self._change_of, block.requests) if found is not None), None)
+        return next((found for found in map(self._application.change, block.requests) if found is not None), None)
 
     def finalise(self, path: list[Block], certificate: Certificate) -> list[Block]:
         """Make the blocks of a :meth:`path` final; those that are. An end of the epoch leaves out what lies behind it.
@@ -121,7 +139,7 @@ class Chain:
         self._proofs.append(Finality(tuple(path), certificate))
         for block in made:
             for body in block.requests:
-                self._done[request_id(body)] = block.height
+                self._done.setdefault(self._application.subject(body), block.height)
         if change is not None:
             self.committee = self.committee.after(made[-1], change)
             self.committees.append(self.committee)

@@ -4,8 +4,8 @@ The protocol
 ------------
 Time is cut into *views*, numbered from 1; every view has one leader. In view v
 
-1. the leader sends a *proposal*: a block of requests behind a parent that is notarised in an earlier view p, where all
-   views between p and v are nullified;
+1. the leader sends a *proposal*: a block of requests, none about what is decided or under way, behind a parent that is
+   notarised in an earlier view p, where all views between p and v are nullified;
 2. a replica that finds the first proposal of the leader well founded and valid sends a NOTARIZE vote for it. 2f+1 of
    them make a *notarisation*; no two blocks of one view can have one, since two quorums share an honest voter;
 3. a replica that sees a notarisation enters view v+1, and sends a FINALIZE vote for the block unless it has given the
@@ -26,11 +26,16 @@ Deviations from the paper (Chan and Pass, TCC 2023)
   final, or f+1 voters who are at it, one of whom is honest. A leader who has no request, but such a block behind it,
   waits for it to become final before it proposes an empty block to help.
 - A replica that has given a view up does not vote NOTARIZE in it any more. That is safe either way, and quicker to see.
+- FINALIZE votes go to the leader of their view alone, who tells all as soon as there are enough: 2 (n - 1) messages
+  instead of n (n - 1). If its process has ended they go to all. If it keeps them to itself, the view that follows
+  finalises this one too.
 - A nullification is passed on when it is first seen; other certificates a little later, unless a later block has become
-  final meanwhile: nearly always the votes themselves have reached all.
+  final meanwhile: nearly always the votes themselves, or the leader, have told all.
 - A leader that was silent in its turns, or whose process has ended, is given up at once; one that gives its own view up
   takes all with it.
-- Timers double while views fail in a row, up to 64 times: the bound on delays need not be known.
+- Timers double while more views fail than f leaders can be blamed for, up to 64 times, and come down again when views
+  are quick (:mod:`consensus.simplex.pace`): the bound on delays need not be known. What is repeated in a view is so at
+  longer and longer intervals, up to eight times the first.
 - Signatures are verified when a quorum needs them, or when two votes of one voter contradict each other.
 - Final blocks may change the committee: such a block ends its *epoch*. Blocks behind it are empty, serve only to
   finalise it, and are forgotten; the next epoch begins behind it with view 1.
@@ -45,11 +50,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from consensus.simplex import crypto
-from consensus.simplex.chain import Chain
+from consensus.simplex.chain import Application, Chain
 from consensus.simplex.crypto import Checker, Signs
+from consensus.simplex.pace import Pace
 from consensus.simplex.proofs import FORBIDDEN, ConflictingVotes, FalseNotice, Proof, conflict
 from consensus.simplex.types import (
     MOST_BLOCK_BYTES,
@@ -60,7 +66,6 @@ from consensus.simplex.types import (
     Ask,
     Block,
     Certificate,
-    Change,
     Committee,
     Finality,
     Kind,
@@ -73,7 +78,6 @@ from consensus.simplex.types import (
     Supply,
     Vote,
     notice_bytes,
-    request_id,
     standing_bytes,
     vote_bytes,
 )
@@ -85,24 +89,11 @@ RUNWAY: Final = 16
 """Blocks that may wait to become final before leaders propose empty ones only."""
 MOST_OPEN_VIEWS: Final = 4096
 """Views since the last final block. A committee that fails so often stops, and needs a person."""
-MOST_DOUBLINGS: Final = 6
 SUPPLY_BYTES: Final = 4 * 2**20
 REPEATED_REQUESTS: Final = 8
 MOST_WANTED: Final = 64
 """Blocks asked for at a time."""
 MOST_CORRESPONDENTS: Final = 64
-
-
-class Application(Protocol):
-    """What is decided about. Both are pure: every honest replica must come to the same."""
-
-    def valid(self, body: bytes) -> bool:
-        """Whether a request may be decided at all."""
-        ...
-
-    def change(self, body: bytes) -> Change | None:
-        """The change of the committee that a request asks for, if it does."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +179,11 @@ class Core:
         check: crypto.Verify = crypto.verify,
     ) -> None:
         self._signer, self._application, self._timing, self._check = signer, application, timing, check
-        self.chain = Chain(committee, application.change)
+        self.chain = Chain(committee, application)
         self._now = now_ns
         self._turn = Turn()
         self._pending: dict[bytes, bytes] = {}
+        """The first request about each subject that waits."""
         self._nonce = nonce
         self._recovered = recovered if nonce else None
         self._supplied: dict[int, int] = {}
@@ -206,7 +198,6 @@ class Core:
         self._checked_before = 0
         self._checker = Checker(committee, check)
         self._view = 1
-        self._failed_in_a_row = 0
         self._first_view: int | None = None
         self._begin_epoch()
         for record in log:
@@ -232,6 +223,11 @@ class Core:
     def view(self) -> int:
         """View it is in."""
         return self._view
+
+    @property
+    def open_views(self) -> int:
+        """Views of which it keeps anything."""
+        return len(self._views)
 
     @property
     def abstaining(self) -> bool:
@@ -263,6 +259,10 @@ class Core:
         """Signatures of voters verified in this life; what requests are signed with, the application verifies."""
         return self._checked_before + self._checker.checked
 
+    def decided(self, body: bytes) -> int | None:
+        """Height at which a request, or another one about the same, was decided, if it was."""
+        return self.chain.decided(self._application.subject(body))
+
     @property
     def next_wake(self) -> int:
         """When :meth:`wake` is due, by the clock."""
@@ -293,7 +293,11 @@ class Core:
             if not 0 < len(body) <= MOST_REQUEST_BYTES:
                 raise Malformed(f"a request of {len(body)} bytes", f"Give 1 to {MOST_REQUEST_BYTES}")
         self._now = now_ns
-        fresh = [body for body in bodies if request_id(body) not in self._pending and self.chain.decided(body) is None]
+        fresh = [
+            body
+            for body in bodies
+            if self.decided(body) is None and self._application.subject(body) not in self._pending
+        ]
         if len(self._pending) + len(fresh) > self._timing.most_pending:
             return None
         fresh = [body for body in fresh if self._take(body)]
@@ -324,7 +328,7 @@ class Core:
             case Supply():
                 self._on_supply(sender, message)
             case Request():
-                if self.chain.decided(message.body) is None:
+                if self.decided(message.body) is None:
                     self._take(message.body)
         return self._ended()
 
@@ -332,6 +336,9 @@ class Core:
         """Hear that a voter's process has ended. It is not waited for until it is heard again; an error costs views."""
         self._now = now_ns
         self._lost.add(voter)
+        for view in self._views.values():
+            if self.committee.leader(view.number) == voter and Kind.FINALIZE in view.own and not view.finalised:
+                self._say_all(view.own[Kind.FINALIZE])
         return self._ended()
 
     def wake(self, now_ns: int) -> Turn:
@@ -339,10 +346,12 @@ class Core:
         self._now = now_ns
         view = self._at(self._view)
         if view.deadline is not None and now_ns >= view.deadline:
+            view.late = True
             self._nullify()
         elif view.leader_deadline is not None and now_ns >= view.leader_deadline:
             view.leader_deadline = None
             if view.proposal is None:
+                view.late = True
                 self._nullify()
         if view.retry is not None and now_ns >= view.retry:
             self._repeat()
@@ -456,7 +465,7 @@ class Core:
             return
         if fork is not None:
             self.broken = True
-            pairs = [(a, b) for a in _votes_of(fork.certificate) for b in _votes_of(finality.certificate)]
+            pairs = [(a, b) for a in fork.certificate.votes for b in finality.certificate.votes]
             self._turn.proofs += [ConflictingVotes(a, b) for a, b in pairs if conflict(a, b)]
             return
         for block in finality.blocks:
@@ -488,20 +497,13 @@ class Core:
             return True
         if certificate.view == self.chain.view:
             return True
-        view.certificates[certificate.kind] = certificate
-        for vote in _votes_of(certificate):  # who voted otherwise to this replica than to others is found out here
-            view.add(vote, self._checker, self._turn.proofs.append, known=True)
+        view.take(certificate, self._checker, self._turn.proofs.append)
         self._turn.records.append(certificate)
         if certificate.kind is Kind.NOTARIZE:
             self._finalise_vote(view, certificate.digest)
-        if certificate.kind is Kind.NULLIFY:
-            self._pass_on(certificate)
-            if certificate.view == self._view:
-                self._failed_in_a_row += 1
-                self.nullified_views += 1
-        else:
-            self._unsaid.append((self._now + self._timing.notice_ns, certificate))
-            self._failed_in_a_row = 0
+        self._tell_of(certificate)
+        if certificate.view == self._view:
+            self._end_view(view, failed=certificate.kind is Kind.NULLIFY)
         if certificate.view >= self._view:
             self.passed_views += certificate.view + 1 - self._view
             self._view = certificate.view + 1
@@ -510,15 +512,26 @@ class Core:
         self._settle()
         return True
 
+    def _end_view(self, view: View, *, failed: bool) -> None:
+        self.nullified_views += failed
+        if view.begun is None:
+            return  # it was over before anything was to be done in it here, and says nothing of the pace
+        share = (self._now - view.begun) / (self._pace.factor * self._timing.view_ns)
+        if not failed:
+            self._pace.passed(share)
+        elif view.late:
+            self._pace.failed(share)
+
     def _contradicted(self, view: View, certificate: Certificate) -> bool:
         """Whether a certificate cannot be genuine beside another one: more than f have lied, and all who did are named.
 
         A notarisation beside a nullification is no contradiction.
         """
-        votes = _votes_of(certificate)
         found = False
         for held in view.certificates.values():
-            pairs = [(a, b) for a in _votes_of(held) for b in votes if conflict(a, b)]
+            if held.kind is not certificate.kind and {held.kind, certificate.kind} != FORBIDDEN:
+                continue
+            pairs = [(a, b) for a in held.votes for b in certificate.votes if conflict(a, b)]
             found = found or bool(pairs)
             self._turn.proofs += [ConflictingVotes(a, b) for a, b in pairs]
         self.broken = self.broken or found
@@ -527,7 +540,9 @@ class Core:
     def _finalise_vote(self, view: View, digest: bytes) -> None:
         """The rule: who has given a view up, never finalises it."""
         if not view.own.keys() & FORBIDDEN and self._may_vote(view.number):
-            self._vote(view, Kind.FINALIZE, digest)
+            leader = self.committee.leader(view.number)
+            waited_for = leader not in self._lost and self.committee.counts(leader)
+            self._vote(view, Kind.FINALIZE, digest, leader if waited_for else None)
 
     def _settle(self) -> None:
         """Make final whatever has a finalisation and no gap below it."""
@@ -540,11 +555,11 @@ class Core:
                 continue
             before = self.committee
             made = self.chain.finalise(path, certificate)
-            finality = self.chain.proofs[-1]
+            finality = self.chain.proof(made[-1].height)
             self._turn.records.append(finality)
             for block in made:
                 for body in block.requests:
-                    self._pending.pop(request_id(body), None)
+                    self._pending.pop(self._application.subject(body), None)
                 self._turn.decisions.append(Decision(block, finality))
             if self.committee is before:
                 self._prune()
@@ -564,8 +579,7 @@ class Core:
         founded = self._founded(block)
         if founded is None:
             if not view.asked:
-                view.asked = True
-                self._ask(view.proposal.vote.voter)
+                view.asked = self._ask(view.proposal.vote.voter)
             return
         if not founded:
             self._nullify()
@@ -608,15 +622,19 @@ class Core:
             return bool(path)  # it can only help a block before it
         if len(path) >= RUNWAY or any(self.chain.ends_epoch(ancestor) for ancestor in path):
             return False
-        before = {request_id(body) for ancestor in path for body in ancestor.requests}
-        ids = [request_id(body) for body in block.requests]
-        fresh = len(set(ids)) == len(ids) and not before & set(ids)
-        if not fresh or any(self.chain.decided(body) is not None for body in block.requests):
+        subjects = [self._application.subject(body) for body in block.requests]
+        if len(set(subjects)) < len(subjects) or not self._subjects(path).isdisjoint(subjects):
+            return False
+        if any(self.chain.decided(subject) is not None for subject in subjects):
             return False
         changes = [self._changes_committee(body) for body in block.requests]
         if any(changes) and len(changes) > 1:
             return False
         return all(self._valid(body) for body in block.requests)
+
+    def _subjects(self, path: Sequence[Block]) -> set[bytes]:
+        """What the requests of these blocks are about."""
+        return {self._application.subject(body) for block in path for body in block.requests}
 
     def _changes_committee(self, body: bytes) -> bool:
         return self._application.change(body) is not None
@@ -637,6 +655,8 @@ class Core:
             return
         parent = self._parent()
         if parent is None:
+            if not view.asked:  # it has come here past a view of which it has no certificate
+                view.asked = self._ask(None)
             return
         parent_view, digest = parent
         path = self.chain.path(digest)
@@ -645,7 +665,7 @@ class Core:
             return
         requests = self._chosen(path)
         if not requests and path and view.fill is None:
-            view.fill = self._now + self._timing.proposal_ns // 2
+            view.fill = self._now + self._pace.factor * self._timing.proposal_ns // 2
         if not requests and (view.fill is None or self._now < view.fill):
             return
         height = self.chain.height + len(path) + 1
@@ -671,11 +691,11 @@ class Core:
         """Requests to propose behind these ancestors, oldest first; a change of the committee goes alone."""
         if len(path) >= RUNWAY or any(self.chain.ends_epoch(ancestor) for ancestor in path):
             return ()
-        before = {request_id(body) for ancestor in path for body in ancestor.requests}
+        before = self._subjects(path)
         chosen: list[bytes] = []
         room = MOST_BLOCK_BYTES
-        for known_as, body in self._pending.items():
-            if known_as in before or not self._valid(body):
+        for subject, body in self._pending.items():
+            if subject in before or not self._valid(body):
                 continue
             change = self._changes_committee(body)
             if change and chosen:
@@ -693,18 +713,19 @@ class Core:
         view = self._at(self._view)
         view.leader_deadline = view.deadline = view.fill = None
         if view.retry is None:
-            view.retry = self._now + self._timing.repeat_ns
+            view.retry = self._now + self._pace.pause(0) * self._timing.repeat_ns
         if not view.own.keys() & FORBIDDEN and self._may_vote(view.number):
             self._vote(view, Kind.NULLIFY, NOTHING)
 
-    def _vote(self, view: View, kind: Kind, digest: bytes) -> None:
+    def _vote(self, view: View, kind: Kind, digest: bytes, reader: int | None = None) -> None:
         vote = self._signed(kind, view.number, digest)
-        self._cast(view, vote, vote)
+        self._cast(view, vote, vote, reader)
 
-    def _cast(self, view: View, vote: Vote, message: Message) -> None:
+    def _cast(self, view: View, vote: Vote, message: Message, reader: int | None = None) -> None:
         self._turn.records.append(vote)  # durable before it is sent
         view.own[vote.kind] = vote
-        self._say_all(message)
+        if reader != self._voter:
+            self._turn.messages.append((reader, message))
         self._cast_votes.append(vote)
 
     def _signed(self, kind: Kind, view: int, digest: bytes) -> Vote:
@@ -734,11 +755,11 @@ class Core:
         self._lost: set[int] = set()
         self._wanted: set[bytes] = set()
         self._false: set[int] = set()
-        self._failed_in_a_row = 0
+        self._pace = Pace(len(keys), self.committee.faults)
         self._first_view = self._after_loss()
         self._answers: dict[int, int] = {}
         # What only the epoch before could decide must go: it would keep views running that nobody can propose in.
-        self._pending = {known_as: body for known_as, body in self._pending.items() if self._valid(body)}
+        self._pending = {subject: body for subject, body in self._pending.items() if self._valid(body)}
 
     def _after_loss(self) -> int | None:
         """First view of this epoch in which a voter that lost its log may vote; None where that is not known.
@@ -786,21 +807,24 @@ class Core:
 
     def _arm(self) -> None:
         view = self._at(self._view)
-        if view.deadline is None and view.retry is None:
-            factor = 1 << min(MOST_DOUBLINGS, self._failed_in_a_row // len(self.committee.keys))
-            view.leader_deadline = self._now + factor * self._timing.proposal_ns
-            view.deadline = self._now + factor * self._timing.view_ns
+        # Who comes back with a vote for a proposal says it again, and may still have to give its view up.
+        given_up = view.own.keys() & FORBIDDEN or not self._may_vote(view.number)
+        if view.deadline is None and not (view.retry is not None and given_up):
+            view.begun = self._now
+            view.leader_deadline = self._now + self._pace.factor * self._timing.proposal_ns
+            view.deadline = self._now + self._pace.factor * self._timing.view_ns
 
     def _disarm(self) -> None:
         view = self._at(self._view)
-        view.leader_deadline = view.deadline = view.fill = None
+        view.begun = view.leader_deadline = view.deadline = view.fill = None
         if not view.own:
             view.retry = None
 
     def _repeat(self) -> None:
         """Say again what was said in this view, and how far this replica is: something was lost, or somebody is."""
         view = self._at(self._view)
-        view.retry = self._now + self._timing.repeat_ns
+        view.repeats += 1
+        view.retry = self._now + self._pace.pause(view.repeats) * self._timing.repeat_ns
         for vote in view.own.values():
             self._say_all(vote)
         if view.proposal is not None and view.proposal.vote.voter == self._voter:
@@ -835,7 +859,7 @@ class Core:
     def _take(self, body: bytes) -> bool:
         if len(self._pending) >= self._timing.most_pending or not self._valid(body):
             return False
-        self._pending.setdefault(request_id(body), body)
+        self._pending.setdefault(self._application.subject(body), body)
         return True
 
     def _learn(self, block: Block) -> None:
@@ -858,15 +882,19 @@ class Core:
                 return
         self._ask(None)
 
-    def _ask(self, voter: int | None, *, height: int | None = None) -> None:
-        """Ask somebody, or all, for what is lacking; not more often than is of use, whoever says that he has it."""
+    def _ask(self, voter: int | None, *, height: int | None = None) -> bool:
+        """Ask somebody, or all, for what is lacking; not more often than is of use, whoever says that he has it.
+
+        Whether the question was asked now.
+        """
         if self._now < self._asked.get(voter, 0) or (voter is not None and voter == self._voter):
-            return
+            return False
         if len(self._asked) > MOST_CORRESPONDENTS:
             self._asked.clear()
         self._asked[voter] = self._now + self._timing.supply_ns
         above = self.chain.height if height is None else height
         self._turn.messages.append((voter, Ask(above, tuple(sorted(self._wanted))[:MOST_WANTED], 0)))
+        return True
 
     def _supply(self, voter: int, *, height: int | None = None, digests: Sequence[bytes] = ()) -> None:
         """Send somebody what it may lack, not more often than is of use."""
@@ -878,14 +906,12 @@ class Core:
         final: list[Finality] = []
         room = SUPPLY_BYTES
         if height is None:
-            final = list(self.chain.proofs[-1:])
-        else:
-            for finality in self.chain.proofs:
-                if finality.blocks[-1].height > height or finality is self.chain.proofs[-1]:
-                    room -= sum(len(body) + 128 for block in finality.blocks for body in (*block.requests, b""))
-                    if room < 0 and final:
-                        break
-                    final.append(finality)
+            height = self.chain.height
+        for finality in self.chain.proofs_above(height):
+            room -= sum(len(body) + 128 for block in finality.blocks for body in (*block.requests, b""))
+            if room < 0 and final:
+                break
+            final.append(finality)
         blocks = [block for digest in digests if (block := self.chain.find(digest)) is not None][:MOST_WANTED]
         open_views = sorted(number for number in self._views if number > self.chain.view)
         certificates = [c for number in open_views for c in self._views[number].certificates.values()]
@@ -982,6 +1008,14 @@ class Core:
 
     # Speaking.
 
+    def _tell_of(self, certificate: Certificate) -> None:
+        """Pass a certificate on: at once if the others lack it, as those do whose votes came to this leader alone."""
+        alone = certificate.kind is Kind.FINALIZE and self.committee.leader(certificate.view) == self._voter
+        if alone or certificate.kind is Kind.NULLIFY:
+            self._pass_on(certificate)
+        else:
+            self._unsaid.append((self._now + self._timing.notice_ns, certificate))
+
     def _pass_on(self, certificate: Certificate) -> None:
         if self._voter is not None:
             signature = self._signer.sign(notice_bytes(self.committee.chain, certificate))
@@ -994,8 +1028,3 @@ class Core:
         self._work()
         turn, self._turn = self._turn, Turn()
         return turn
-
-
-def _votes_of(certificate: Certificate) -> list[Vote]:
-    c = certificate
-    return [Vote(c.kind, c.epoch, c.view, c.digest, voter, signature) for voter, signature in c.signatures]

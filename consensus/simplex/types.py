@@ -76,6 +76,8 @@ class Committee:
     """Of that block."""
     quarantined: frozenset[int] = frozenset()
     """Voters that were proved faulty: they lead no view, and their votes do not count."""
+    turns: tuple[int, ...] = field(init=False, compare=False, repr=False)
+    """Voters who lead, in order."""
 
     def __post_init__(self) -> None:
         if len(self.keys) not in SIZES:
@@ -87,6 +89,8 @@ class Committee:
             raise InvalidInput(f"epoch {self.epoch}, height {self.height}", "They count from 0")
         if len(self.quarantined) > self.faults or not self.quarantined <= set(range(len(self.keys))):
             raise InvalidInput(f"{len(self.quarantined)} voters quarantined", f"At most {self.faults} may be")
+        turns = tuple(voter for voter in range(len(self.keys)) if voter not in self.quarantined)
+        object.__setattr__(self, "turns", turns)
 
     @property
     def faults(self) -> int:
@@ -100,8 +104,7 @@ class Committee:
 
     def leader(self, view: int) -> int:
         """Who proposes in a view: each in turn."""
-        turns = [voter for voter in range(len(self.keys)) if voter not in self.quarantined]
-        return turns[(view + self.epoch) % len(turns)]
+        return self.turns[(view + self.epoch) % len(self.turns)]
 
     def counts(self, voter: int) -> bool:
         """Whether this voter's votes count."""
@@ -193,6 +196,11 @@ class Certificate:
         sound = all(_whole(voter) and voter < max(SIZES) for voter in voters) and voters == sorted(set(voters))
         if not sound or not all(_bytes(signature, SIGNATURE_BYTES) for _, signature in self.signatures):
             raise Malformed("a certificate's voters are not in order", "Send what `Certificate` describes")
+
+    @property
+    def votes(self) -> list[Vote]:
+        """The votes it is made of."""
+        return [Vote(*self.subject, voter, signature) for voter, signature in self.signatures]
 
     @property
     def subject(self) -> tuple[Kind, int, int, bytes]:
@@ -292,7 +300,7 @@ Message = Proposal | Vote | Notice | Standing | Ask | Supply | Request
 
 
 def request_id(body: bytes) -> bytes:
-    """What a request is known by."""
+    """What the bytes of a request are known by."""
     return hashlib.sha256(body).digest()
 
 
@@ -465,6 +473,7 @@ def _request(fields: list[Any]) -> Request:
     return Request(body)
 
 
+_KINDS: Final = {int(kind): kind for kind in Kind}
 _TAGS: Final[dict[type, int]] = {Proposal: 1, Vote: 2, Notice: 3, Standing: 4, Ask: 5, Supply: 6, Request: 7}
 _TO_FIELDS: Final[dict[int, Callable[[Any], list[Any]]]] = {
     1: lambda m: [block_fields(m.block), vote_fields(m.vote)],
@@ -513,9 +522,10 @@ def _fields(value: Any, count: int) -> list[Any]:
 
 
 def _kind(value: Any) -> Kind:
-    if type(value) is not int or value not in set(Kind):
+    kind = _KINDS.get(value) if type(value) is int else None
+    if kind is None:
         raise Malformed(f"{value!r} is no kind of vote", f"Known are: {', '.join(kind.name for kind in Kind)}")
-    return Kind(value)
+    return kind
 
 
 def _check_subject(kind: Kind, epoch: int, view: int, digest: bytes) -> None:

@@ -20,16 +20,21 @@ class View:
     own: dict[Kind, Vote] = field(default_factory=dict)
     """Votes of this replica, all of them in its log."""
     certificates: dict[Kind, Certificate] = field(default_factory=dict)
+    begun: int | None = None
+    """When there was work in it first."""
     leader_deadline: int | None = None
     """When a proposal is overdue; None before there is work."""
     deadline: int | None = None
     """When the view is given up."""
+    late: bool = False
+    """Whether it was given up here for want of time."""
     fill: int | None = None
     """When its leader proposes an empty block, having nothing else."""
     retry: int | None = None
     """When this replica says again what it said."""
+    repeats: int = 0
     asked: bool = False
-    """Whether what its proposal rests on was asked for."""
+    """Whether what its proposal rests on, or would rest on, was asked for."""
     _votes: dict[tuple[Kind, int], Vote] = field(default_factory=dict)
     _genuine: set[tuple[Kind, int]] = field(default_factory=set)
     _accused: set[int] = field(default_factory=set)
@@ -59,9 +64,21 @@ class View:
         self._look_for_contradiction(vote, checker, accuse)
         return True
 
+    def take(self, certificate: Certificate, checker: Checker, accuse: Callable[[ConflictingVotes], None]) -> None:
+        """Keep a verified certificate, and its votes: who voted otherwise to this replica is found out here."""
+        c = self.certificates[certificate.kind] = certificate
+        for voter, signature in c.signatures:
+            held = self._votes.get((c.kind, voter))
+            if held is not None and (held.digest, held.signature) == (c.digest, signature):
+                self._genuine.add((c.kind, voter))
+            else:
+                self.add(Vote(*c.subject, voter, signature), checker, accuse, known=True)
+
     def certificate(self, kind: Kind, checker: Checker) -> Certificate | None:
         """The certificate that the votes of a kind make, once there is a quorum of genuine ones for the same."""
         quorum = checker.committee.quorum
+        if sum(of is kind for of, _ in self._votes) < quorum:
+            return None
         by_digest: dict[bytes, list[Vote]] = {}
         for (of, voter), vote in self._votes.items():
             if of is kind and checker.committee.counts(voter):

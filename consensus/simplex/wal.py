@@ -5,6 +5,9 @@ length, its number, a checksum of both with the body, and the body. A crash can 
 pages stood on their way to the disk: what lies behind the last whole frame is cut off, unless a whole frame follows
 later; then the file was damaged, and the replica must not trust it.
 
+Behind the last frame lie zeros, written ahead: a write to bytes that the file has already need not wait for the journal
+of the file system, as one that makes it longer does. Each write returns when it is on the disk (``O_DSYNC``).
+
 What a disk that confirms and then forgets has lost cannot be seen here: such a replica is one of the f.
 """
 
@@ -43,6 +46,8 @@ MAGIC = b"RSWAL\x00\x02\n"
 _MARK = b"\xa7\x52"
 _HEAD = struct.Struct(">2sIQ16s")  # mark, length of the body, number, checksum
 NO_RECORDS = b"\x90"  # an empty array
+ROOM = 2**20
+"""Bytes that are made ready at a time."""
 
 
 class LogUnusable(SwarmError):
@@ -58,6 +63,8 @@ class Log:
         What lay in it, in order.
     cut : int
         Bytes of a torn write that were cut off when it was opened.
+    end : int
+        Where the next frame begins.
 
     Raises
     ------
@@ -68,7 +75,7 @@ class Log:
     def __init__(self, path: Path, chain: bytes, public: bytes) -> None:
         self.path = path
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_DSYNC | os.O_NOFOLLOW)
         except OSError as error:
             raise LogUnusable(
                 f"the log {path} cannot be opened ({error.strerror})",
@@ -80,10 +87,11 @@ class Log:
             header = _header(chain, public)
             if data[: len(header)] != header:
                 raise LogUnusable(f"{path} is no log of this voter and version", "Give the voter its own log")
-            self.records, self._end, self._number = _read(data, len(header), path)
-            self.cut = len(data) - self._end
+            self.records, self.end, self._number = _read(data, len(header), path)
+            self.cut = len(data[self.end :].rstrip(b"\x00"))
+            self._size = self.end if self.cut else len(data)
             if self.cut:
-                os.ftruncate(self._descriptor, self._end)
+                os.ftruncate(self._descriptor, self.end)
                 os.fsync(self._descriptor)
         except BaseException:
             os.close(self._descriptor)
@@ -117,17 +125,28 @@ class Log:
         if body == NO_RECORDS:
             return
         frame = _HEAD.pack(_MARK, len(body), self._number, _checksum(self._number, body)) + body
-        written = 0
-        while written < len(frame):
-            written += os.pwrite(self._descriptor, frame[written:], self._end + written)
-        os.fdatasync(self._descriptor)
-        self._end += len(frame)
+        if self.end + len(frame) > self._size:
+            self._size = _extended(self._descriptor, self._size, self.end + len(frame) + ROOM)
+        _write(self._descriptor, frame, self.end)
+        self.end += len(frame)
         self._number += 1
         self.syncs += 1
 
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._descriptor)
+
+
+def _write(descriptor: int, data: bytes, at: int) -> None:
+    written = 0
+    while written < len(data):
+        written += os.pwrite(descriptor, data[written:], at + written)
+
+
+def _extended(descriptor: int, size: int, wanted: int) -> int:
+    """Make a file longer by zeros that are on the disk when this returns its new size."""
+    _write(descriptor, bytes(wanted - size), size)
+    return wanted
 
 
 def _whole(descriptor: int) -> bytes:

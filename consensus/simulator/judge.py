@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from consensus.simplex.core import Core, Turn
 from consensus.simplex.crypto import Checker, Verify
@@ -21,24 +21,33 @@ class Judge:
     * The final prefix never shrinks, and has no gap.
     * No two certificates contradict each other, wherever they are seen.
     * An honest voter never signs two things that contradict each other.
-    * Every decision has a proof that an outsider can check with the keys of its epoch; a request is decided once.
+    * Every decision has a proof that an outsider can check with the keys of its epoch; a subject is decided once.
     * A proof of misconduct holds, and names a liar.
 
     Parameters
     ----------
+    subject : callable
+        What a request is about.
     liars : frozenset of int
         Nodes that may be accused.
     nodes : mapping
         Whose key is whose.
     """
 
-    def __init__(self, committee: Committee, check: Verify, liars: frozenset[int], nodes: Mapping[bytes, int]) -> None:
-        self._check, self._liars, self._nodes = check, liars, nodes
+    def __init__(
+        self,
+        committee: Committee,
+        check: Verify,
+        subject: Callable[[bytes], bytes],
+        liars: frozenset[int],
+        nodes: Mapping[bytes, int],
+    ) -> None:
+        self._check, self._subject, self._liars, self._nodes = check, subject, liars, nodes
         self.checkers: dict[int, Checker] = {0: Checker(committee, check)}
         self.decided: dict[int, Block] = {}
         """By height."""
-        self.requests: dict[bytes, int] = {}
-        """Height at which each was decided."""
+        self.requests: dict[bytes, tuple[int, bytes]] = {}
+        """Height at which each subject was decided, and the request about it that was."""
         self._heights: dict[int, int] = {}
         self._votes: dict[tuple[bytes, int, int], list[Vote]] = {}
         self._certificates: dict[tuple[int, int], dict[Kind, Certificate]] = {}
@@ -105,8 +114,9 @@ class Judge:
         if known.digest != block.digest and self.strict:
             raise Foul(f"height {height} is {known} for one, and {block} for node {node}")
         for body in block.requests:
-            if self.requests.setdefault(body, height) != height:
-                raise Foul(f"{body!r} is decided at heights {self.requests[body]} and {height}")
+            known_as = self._subject(body)
+            if self.requests.setdefault(known_as, (height, body)) != (height, body):
+                raise Foul(f"{body!r} at height {height} is about what was decided before: {self.requests[known_as]}")
         checker = self.checkers[block.epoch]
         quorum = 2 * ((len(checker.committee.keys) - 1) // 3) + 1  # the judge's own arithmetic
         if len(finality.certificate.signatures) < quorum:

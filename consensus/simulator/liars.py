@@ -13,6 +13,7 @@ from dataclasses import replace
 from consensus.simplex.core import Turn
 from consensus.simplex.types import (
     NOTHING,
+    SIGNATURE_BYTES,
     Block,
     Certificate,
     Committee,
@@ -28,7 +29,7 @@ from consensus.simplex.types import (
     vote_bytes,
 )
 from consensus.simulator.keys import Seal
-from consensus.simulator.world import Hands, Node
+from consensus.simulator.world import REWORDED, Hands, Node
 
 Said = list[tuple[int | None, Message | bytes]]
 
@@ -45,7 +46,7 @@ def _own(node: Node, kind: Kind, view: int, digest: bytes) -> Vote:
 
 
 def _others(node: Node) -> list[int]:
-    return [number for number in range(len(node.core.committee.keys)) if number != node.number]
+    return [voter for voter in range(len(node.core.committee.keys)) if voter != node.core.voter]
 
 
 def _digest(generator: random.Random) -> bytes:
@@ -255,7 +256,8 @@ def false_witness(generator: random.Random) -> Hands:
         said.append((None, notice))
         said.append((None, Standing(committee.epoch, view + 9, height, digest, made, core.voter, nonce, boast)))
         block = Block(committee.epoch, view, height, max(0, view - 1), _digest(generator), (b"never asked for",))
-        said.append((None, Supply((), (block,), (made,))))
+        far = [replace(made, view=view + generator.randint(1, 10**6)) for _ in range(2)]
+        said.append((None, Supply((), (block,), (made, *far))))
         return said
 
     return hands
@@ -282,6 +284,7 @@ def mutator(generator: random.Random) -> Hands:
                 lambda: replace(block, requests=(*block.requests, b"smuggled %d" % block.view)),
                 lambda: replace(block, requests=(b"invalid",)),
                 lambda: replace(block, requests=block.requests * 2),
+                lambda: replace(block, requests=(*block.requests, *(body + REWORDED for body in block.requests))),
                 lambda: replace(block, requests=()),
             ]
             mutant = generator.choice(mutants)()
@@ -302,7 +305,20 @@ def mutator(generator: random.Random) -> Hands:
 
 def _known(node: Node) -> list[bytes]:
     chain = node.core.chain
-    return [block.digest for proof in list(chain.proofs)[-3:] for block in proof.blocks]
+    return [block.digest for proof in chain.proofs_above(max(0, chain.height - 3)) for block in proof.blocks]
+
+
+def forger(_generator: random.Random) -> Hands:
+    """Gives every view up in everybody's name, its leader's first, with signatures that are none."""
+
+    def hands(node: Node, turn: Turn) -> Said:
+        core = node.core
+        c, leader = core.committee, core.committee.leader(core.view)
+        named = sorted(range(len(c.keys)), key=lambda voter: voter != leader)
+        forged = [Vote(Kind.NULLIFY, c.epoch, core.view, NOTHING, voter, bytes(SIGNATURE_BYTES)) for voter in named]
+        return [*((None, vote) for vote in forged), *turn.messages]
+
+    return hands
 
 
 LIARS: dict[str, Callable[[random.Random], Hands]] = {
@@ -322,6 +338,7 @@ LIARS: dict[str, Callable[[random.Random], Hands]] = {
         stranger_in_time,
         false_witness,
         mutator,
+        forger,
     )
 }
 """By name; each takes a generator of its own."""

@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from consensus.simplex.core import Core, Timing
+from consensus.simplex.core import AHEAD, Core, Timing
 from consensus.simplex.types import Kind
 from consensus.simulator.judge import Foul
 from consensus.simulator.liars import LIARS
-from consensus.simulator.world import MS, Weather, World, change_body
+from consensus.simulator.world import MS, REWORDED, Weather, World, change_body
 
 STORM_MS = 3000.0
 PEACE_MS = 20_000.0
+UNLUCKY_VIEWS = 2
+"""That may fail in peace beside the turns of f liars: one that was half given up before, and one that a rumour ends."""
+MOST_KEPT_VIEWS = AHEAD + 16
 TIMING = Timing(standing_ns=200 * MS)
 
 
@@ -28,6 +31,8 @@ class Outcome:
     decided: int
     views: int
     nullified: int
+    failed: int
+    """Views that failed in peace before all was decided, as seen by the honest replica that was furthest."""
     epochs: int
     handled: int
     accused: tuple[int, ...]
@@ -42,6 +47,10 @@ class _Storm:
     size: int
     liars: dict[int, str]
     until_ms: float
+    words: random.Random
+    """Its own chance, so that nothing else depends on what is asked twice."""
+    power: random.Random
+    """Another chance of its own."""
     asked: list[bytes] = field(default_factory=list)
 
     @property
@@ -61,6 +70,9 @@ class _Storm:
     def requests(self) -> None:
         for i in range(self.chance.randint(1, 30)):
             self._soon(self.ask, b"request %d" % i)
+            if self.words.random() < 0.3:
+                at, number = self.words.uniform(0, self.until_ms), self.words.choice(self.honest)
+                self.world.at(at, partial(self.ask, number, b"request %d%s" % (i, REWORDED)))
         if self.chance.random() < 0.3:
             self._soon(self.world.submit, b"invalid")
 
@@ -90,6 +102,15 @@ class _Storm:
                 self.world.at(begin, partial(self.world.restart, number, with_disk=keeps))
                 self.world.at(begin, partial(self.ask, number, b"welcome back, %d" % len(self.asked)))
                 begin += self.chance.uniform(0, self.until_ms / 8)
+
+    def power_cut(self) -> None:
+        """All honest nodes end at once, and come back with their disks one after the other."""
+        if self.power.random() < 0.7:
+            return
+        begin, spread = self.power.uniform(0, self.until_ms), self.power.choice([5.0, 50.0, 300.0])
+        self.world.at(begin, self._end_all)
+        for number in self.honest:
+            self.world.at(begin + 5 + self.power.uniform(0, spread), partial(self._start, number))
 
     def rumours(self) -> None:
         """Nodes are told that others have died who have not."""
@@ -122,6 +143,15 @@ class _Storm:
         number = self.chance.choice(self.honest)
         self.world.at(self.chance.uniform(0, self.until_ms), partial(event, number, body))
 
+    def _end_all(self) -> None:
+        for number in self.honest:
+            if self.world.nodes[number].alive:
+                self.world.crash(number)
+
+    def _start(self, number: int) -> None:
+        if not self.world.nodes[number].alive:
+            self.world.restart(number)
+
     def _part(self, side: frozenset[int]) -> None:
         self.world.cut = lambda a, b: (a in side) != (b in side)
 
@@ -137,6 +167,8 @@ def storm(
     storm_ms: float = STORM_MS,
 ) -> Outcome:
     """Run a committee through everything at once; what was asked of honest voters must be decided by all of them.
+
+    In peace that may take f + :data:`UNLUCKY_VIEWS` views that fail, no more.
 
     Parameters
     ----------
@@ -156,6 +188,7 @@ def storm(
     s.partitions()
     s.spite()
     s.crashes()
+    s.power_cut()
     s.changes()
     s.rumours()
     s.world.run(storm_ms)
@@ -163,12 +196,25 @@ def storm(
     s.world.run(storm_ms + 500)
     s.peace()
     voters = [node.number for node in s.world.honest if node.nonce == 0]
-    if not s.world.run(storm_ms + PEACE_MS, stop=lambda: s.world.all_decided(s.asked, voters)):
-        late = {n: sum(s.world.nodes[n].core.chain.decided(body) is None for body in s.asked) for n in voters}
+    ahead = max(
+        (node.core for node in s.world.honest), key=lambda core: (core.committee.epoch, core.view, core.passed_views)
+    )
+    allowed = ahead.nullified_views + s.faults + UNLUCKY_VIEWS
+
+    def over() -> bool:
+        return ahead.nullified_views > allowed or s.world.all_decided(s.asked, voters)
+
+    if not s.world.run(storm_ms + PEACE_MS, stop=over):
+        late = {n: sum(s.world.nodes[n].decided(body) is None for body in s.asked) for n in voters}
         raise Foul(f"seed {seed}: after {PEACE_MS:g} ms of peace nodes have not decided: {late}")
+    if ahead.nullified_views > allowed:
+        raise Foul(f"seed {seed}: more than f + {UNLUCKY_VIEWS} views failed in peace, f being {s.faults}")
     cores = [node.core for node in s.world.honest]
+    kept = max(core.open_views for core in cores)
+    if kept > MOST_KEPT_VIEWS:
+        raise Foul(f"seed {seed}: a replica keeps {kept} views when all is decided")
     best = max(cores, key=lambda c: c.chain.height)
-    if best.chain.decided(b"invalid") is not None:
+    if any(node.decided(b"invalid") is not None for node in s.world.honest):
         raise Foul(f"seed {seed}: an invalid request was decided")
     return Outcome(
         seed=seed,
@@ -176,6 +222,7 @@ def storm(
         decided=len(s.asked),
         views=best.view,
         nullified=sum(c.nullified_views for c in cores),
+        failed=ahead.nullified_views - allowed + s.faults + UNLUCKY_VIEWS,
         epochs=best.committee.epoch,
         handled=s.world.handled,
         accused=tuple(sorted(s.world.judge.accused)),
@@ -208,4 +255,5 @@ def _storm(
         core=core,
         wire=wire,
     )
-    return _Storm(world, chance, size, chosen, until_ms)
+    words, power = random.Random(f"words {seed}"), random.Random(f"power {seed}")
+    return _Storm(world, chance, size, chosen, until_ms, words, power)

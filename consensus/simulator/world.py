@@ -7,6 +7,7 @@ messages pass through hands that change them (:mod:`consensus.simulator.liars`).
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -14,17 +15,23 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from consensus.simplex.chain import Application
 from consensus.simplex.core import Core, Record, Timing, Turn
+from consensus.simplex.crypto import Verify
 from consensus.simplex.types import Change, Committee, Kind, Malformed, Message, Notice, Vote, decode, encode
 from consensus.simulator.judge import Foul, Judge
 from consensus.simulator.keys import KeyRing, Seal
 
 MS = 1_000_000
-MOST_EVENTS = 1_000_000
+MOST_EVENTS = 400_000
 SPITE = 0.95
 LIARS_BREATH = 20
 """Messages of a liar at once, and one more a millisecond: two could else keep each other busy for ever."""
+STRANGER = 1000
+"""Added to the number of a node that is no voter, where a voter's is asked for."""
 CHANGE = b"change "
+REWORDED = b", in other words"
+"""Two requests that differ in what follows are about the same."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +70,19 @@ class Machine:
         end = 1 + 32 * members[0]
         return Change(tuple(members[i : i + 32] for i in range(1, end, 32)), frozenset(members[end:]))
 
+    def subject(self, body: bytes) -> bytes:
+        """What stands before :data:`REWORDED`, if that is there."""
+        return hashlib.sha256(body.partition(REWORDED)[0]).digest()
+
 
 def change_body(keys: tuple[bytes, ...], quarantined: frozenset[int] = frozenset()) -> bytes:
     """A request to change the committee, as :class:`Machine` reads it."""
     return CHANGE + bytes([len(keys)]) + b"".join(keys) + bytes(sorted(quarantined))
 
 
+Decided = Callable[[Callable[[], Sequence[Committee]], Verify], Application]
+"""Makes what one replica decides about, of its chain's committees, the present epoch's last, and a check of
+signatures."""
 Hands = Callable[["Node", Turn], list[tuple[int | None, Message | bytes]]]
 """What a liar does with a turn: what is sent instead."""
 
@@ -94,6 +108,10 @@ class Node:
     breath: tuple[int, float] = (0, 0.0)
     """Of a liar: when it spoke last, and how much it could still say then."""
 
+    def decided(self, body: bytes) -> int | None:
+        """Height at which it knows a request, or one about the same, to be decided."""
+        return self.core.decided(body)
+
 
 class World:
     """A committee and its surroundings.
@@ -106,6 +124,8 @@ class World:
         What each faulty node does, by number.
     twins : sequence of int
         Nodes that live a second time, with the same key and a disk of their own, as further nodes; liars, all of them.
+    application : callable
+        Makes what each life of a node decides about.
     """
 
     def __init__(
@@ -120,10 +140,11 @@ class World:
         twins: Sequence[int] = (),
         core: type[Core] = Core,
         wire: bool = False,
+        application: Decided = lambda _committees, _check: Machine(),
     ) -> None:
         self.random, self._rumours = random.Random(seed), random.Random(f"rumours {seed}")
         self.weather, self.timing, self._core, self._wire = weather, timing or Timing(), core, wire
-        self.ring = KeyRing()
+        self.ring, self._application = KeyRing(), application
         seals = [self.ring.make(b"%d of %d" % (number, seed)) for number in range(nodes + spare)]
         seals += [seals[number] for number in twins]
         self.committee = Committee.founded(tuple(seal.public for seal in seals[:nodes]), b"%d" % seed)
@@ -140,7 +161,11 @@ class World:
         for second, number in enumerate(twins, nodes + spare):
             liars[number] = liars[second] = _unchanged
         self.judge = Judge(
-            self.committee, self.ring.verify, frozenset(liars), {seal.public: n for n, seal in enumerate(seals)}
+            self.committee,
+            self.ring.verify,
+            application(lambda: (), self.ring.verify).subject,
+            frozenset(liars),
+            {seal.public: n for n, seal in enumerate(seals)},
         )
         self.nodes = [Node(number, seal, self._life(seal, []), liars.get(number)) for number, seal in enumerate(seals)]
         for node in self.nodes:
@@ -191,7 +216,7 @@ class World:
         """Tell a node that another's process has ended, true or not."""
         node = self.nodes[number]
         if node.alive:
-            self._deliver(node, lambda: node.core.lost(lost, self._clock(node)), node.life)
+            self._deliver(node, lambda: node.core.lost(self._called(node, lost), self._clock(node)), node.life)
 
     def restart(self, number: int, *, with_disk: bool = True) -> None:
         """Start a node again, with what its disk has; without, it must not know what it voted."""
@@ -216,14 +241,14 @@ class World:
     def all_decided(self, bodies: list[bytes], voters: list[int] | None = None) -> bool:
         """Whether every honest living node has decided all of these."""
         chosen = voters if voters is not None else [node.number for node in self.honest if node.alive]
-        return all(self.nodes[number].core.chain.decided(body) is not None for number in chosen for body in bodies)
+        return all(self.nodes[number].decided(body) is not None for number in chosen for body in bodies)
 
     def _life(self, seal: Seal, disk: list[Record], node: Node | None = None) -> Core:
         now = self._clock(node) if node is not None else 0
-        return self._core(
+        core = self._core(
             self.committee,
             seal,
-            Machine(),
+            self._application(lambda: core.chain.committees, self.ring.verify),
             self.timing,
             log=list(disk),
             now_ns=now,
@@ -231,6 +256,7 @@ class World:
             recovered=node.recovered if node is not None else None,
             check=self.ring.verify,
         )
+        return core
 
     def _clock(self, node: Node) -> int:
         return int(self.now * node.rate)
@@ -284,7 +310,7 @@ class World:
             outgoing = outgoing[: int(left)]
             node.breath = self.now, left - len(outgoing)
         for to, message in outgoing:
-            targets = self._numbers(node) if to is None else [to]
+            targets = self._numbers(node) if to is None else self._meant(node, to)
             for target in targets:
                 if target != node.number:
                     self._transmit(node.number, target, message)
@@ -292,6 +318,18 @@ class World:
     def _numbers(self, node: Node) -> list[int]:
         """Everybody: spare nodes listen too."""
         return [other.number for other in self.nodes if other is not node]
+
+    def _called(self, node: Node, other: int) -> int:
+        """What a node calls another: its voter's number in the epoch that the node is in, or one that no voter has."""
+        keys, public = node.core.committee.keys, self.nodes[other].seal.public
+        return keys.index(public) if public in keys else STRANGER + other
+
+    def _meant(self, node: Node, called: int) -> list[int]:
+        """Whom a node means: twins have one number."""
+        keys = node.core.committee.keys
+        if called >= len(keys):
+            return [called - STRANGER]
+        return [other.number for other in self.nodes if other.seal.public == keys[called]]
 
     def _transmit(self, source: int, target: int, message: Message | bytes) -> None:
         self.sent += 1
@@ -318,7 +356,7 @@ class World:
             except Malformed:
                 return
         known: Message = message
-        self._deliver(node, lambda: node.core.handle(source, known, self._clock(node)), node.life)
+        self._deliver(node, lambda: node.core.handle(self._called(node, source), known, self._clock(node)), node.life)
 
     def _deliver(self, node: Node, event: Callable[[], Turn], life: int) -> None:
         """Now, or when the disk lets go of the replica."""

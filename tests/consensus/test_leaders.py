@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
-from consensus.simplex.core import Timing, Turn
-from consensus.simplex.types import NOTHING, Certificate, Kind, Message, Supply, Vote
-from consensus.simulator.world import MS, Node, World
+from consensus.simplex.core import Core, Timing
+from consensus.simplex.types import NOTHING, Ask, Certificate, Kind, Proposal, Supply
+from consensus.simulator.liars import forger, signed
+from consensus.simulator.world import MS, Weather, World
 
 PROPOSAL_MS = Timing().proposal_ns / MS
-ROUND_MS = 5.0  # three hops of the calm network, generously
+ROUND_MS = 8.0  # four hops of the calm network, generously: the last is the leader's word that it is done
 
 
-def decided_after(world: World, asked: list[int], body: bytes) -> float:
+def decided_after(world: World, asked: list[int], body: bytes, within_ms: float = 1000.0) -> float:
     """Milliseconds until these nodes, all of whom are asked, have decided."""
     begun = world.now
     for number in asked:
         world.submit(number, body)
-    assert world.run(begun / MS + 1000, stop=lambda: world.all_decided([body], asked))
+    assert world.run(begun / MS + within_ms, stop=lambda: world.all_decided([body], asked))
     return (world.now - begun) / MS
 
 
@@ -50,22 +53,96 @@ def test_a_leader_of_whom_it_is_said_wrongly_leads_again_once_it_is_heard() -> N
     assert led == set(everybody)
 
 
-def forger(node: Node, turn: Turn) -> list[tuple[int | None, Message | bytes]]:
-    """Gives every view up in everybody's name, its leader's first, with signatures that are none."""
-    core = node.core
-    c, leader = core.committee, core.committee.leader(core.view)
-    named = sorted(range(len(c.keys)), key=lambda voter: voter != leader)
-    forged = [Vote(Kind.NULLIFY, c.epoch, core.view, NOTHING, voter, bytes(64)) for voter in named]
-    return [*((None, vote) for vote in forged), *turn.messages]
+@pytest.mark.parametrize("ended", [False, True])
+def test_finalize_votes_that_their_leader_does_not_use_are_said_to_all_or_made_up_for(ended: bool) -> None:
+    a_leader_that_hears_nothing(Core, ended=ended)
+
+
+def a_leader_that_hears_nothing(core: type[Core], *, ended: bool) -> None:
+    """Those who hear that its process has ended need no other block; the others make one."""
+    world = World(3, core=core)
+    leader = world.committee.leader(1)
+    others = [number for number in range(4) if number != leader]
+    world.cut = lambda _, target: target == leader
+    world.submit(leader, b"request")
+    assert not world.run(ROUND_MS, stop=lambda: any(world.all_decided([b"request"], [other]) for other in others))
+    assert all(Kind.FINALIZE in world.nodes[other].core._views[1].own for other in others)
+    for other in others if ended else ():
+        world.tell_of_loss(other, leader)
+    assert world.run(world.now / MS + PROPOSAL_MS, stop=lambda: world.all_decided([b"request"], others))
+    assert [world.nodes[other].core.view for other in others] == [2 if ended else 3] * 3
+
+
+def test_a_leader_that_has_enough_finalize_votes_says_so_at_once() -> None:
+    four_decide_without_another_block(Core)
+
+
+def four_decide_without_another_block(core: type[Core]) -> None:
+    world = World(3, core=core)
+    assert decided_after(world, [*range(4)], b"request") < ROUND_MS
+    assert {node.core.view for node in world.nodes} == {2}
+
+
+def test_a_network_slower_than_the_timers_costs_some_views_once_and_not_with_every_decision() -> None:
+    a_network_slower_than_the_timers(Core)
+
+
+def a_network_slower_than_the_timers(core: type[Core]) -> None:
+    everybody = range(4)
+    world = World(3, core=core, weather=Weather(delay_ms=(70.0, 75.0)))  # a view takes two of them, and may take 60
+
+    def longest(requests: range) -> float:
+        return max(decided_after(world, [*everybody], b"request %d" % number, 2000.0) for number in requests)
+
+    assert longest(range(6)) > 800.0  # some views fail at first
+    assert longest(range(6, 30)) < 450.0  # six delays, of which four are the protocol's
+    world.heal()
+    assert longest(range(30, 50)) < 300.0
+    assert {node.core._pace.factor for node in world.nodes} == {1}
+
+
+def test_what_is_said_again_is_so_at_longer_intervals_and_heard_within_a_second_all_the_same() -> None:
+    ten_seconds_alone(Core)
+
+
+def ten_seconds_alone(core: type[Core]) -> None:
+    everybody = range(4)
+    world = World(3, core=core)
+    world.cut = lambda _source, _target: True
+    for number in everybody:
+        world.submit(number, b"request")
+    world.run(10_000)
+    assert {node.core.view for node in world.nodes} == {1}
+    assert all(10 <= node.core._views[1].repeats <= 16 for node in world.nodes)  # 100 without a pause
+    world.heal()
+    assert decided_after(world, [*everybody], b"request") < 1000
 
 
 def test_nobody_ends_a_view_or_keeps_the_others_at_it_in_anothers_name() -> None:
-    world = World(3, liars={3: forger})
+    world = World(3, liars={3: forger(random.Random(3))})
     world.run(3000)
     assert all(node.core.passed_views == 0 for node in world.honest)
     assert decided_after(world, [0, 1, 2], b"at last") < PROPOSAL_MS + ROUND_MS
     world.run(world.now / MS + 1000)
     assert {node.core.nullified_views for node in world.honest} <= {0, 1}  # the forger's own turn, at most
+
+
+def test_a_leader_that_came_past_a_view_without_its_certificate_asks_for_it_and_leads() -> None:
+    world = World(3)
+    leader = world.nodes[world.committee.leader(3)]
+    first, second = (nullification(world, view) for view in (1, 2))
+    core = leader.core
+    core.handle(0, Supply((), (), (second,)), 0)
+    turn = core.submit([b"first"], 0)
+    assert turn is not None and core.view == 3
+    assert [message for to, message in turn.messages if to is None and isinstance(message, Ask)] == [Ask(0, (), 0)]
+    turn = core.handle(0, Supply((), (), (first,)), 1)
+    assert [message.block.requests for _, message in turn.messages if isinstance(message, Proposal)] == [(b"first",)]
+
+
+def nullification(world: World, view: int) -> Certificate:
+    votes = [signed(node.seal, world.committee, node.number, Kind.NULLIFY, view, NOTHING) for node in world.nodes[:3]]
+    return Certificate(Kind.NULLIFY, 0, view, NOTHING, tuple((vote.voter, vote.signature) for vote in votes))
 
 
 def test_certificates_that_are_none_leave_nothing_behind() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
-from consensus.simplex.chain import Chain
+from consensus.simplex.chain import Application, Chain
 from consensus.simplex.core import Core, Turn
+from consensus.simplex.crypto import Signs
+from consensus.simplex.pace import Pace
 from consensus.simplex.proofs import ConflictingVotes
 from consensus.simplex.types import (
     NOTHING,
@@ -21,12 +24,19 @@ from consensus.simplex.types import (
     Proposal,
     Supply,
     Vote,
+    request_id,
 )
 from consensus.simplex.views import View
 from consensus.simulator.judge import Foul
 from consensus.simulator.liars import signed
 from consensus.simulator.scenario import storm
 from consensus.simulator.world import Machine, World, change_body
+from tests.consensus.test_leaders import (
+    a_leader_that_hears_nothing,
+    a_network_slower_than_the_timers,
+    four_decide_without_another_block,
+    ten_seconds_alone,
+)
 
 MOST_SEEDS = 120
 
@@ -78,8 +88,8 @@ class GivesUpAndFinalises(Core):
 class FinalisesAndGivesUp(Core):
     """FINALIZE when voting for a block, before it is notarised; the view may be given up later."""
 
-    def _vote(self, view: View, kind: Kind, digest: bytes) -> None:
-        super()._vote(view, kind, digest)
+    def _vote(self, view: View, kind: Kind, digest: bytes, reader: int | None = None) -> None:
+        super()._vote(view, kind, digest, reader)
         if kind is Kind.NOTARIZE and Kind.FINALIZE not in view.own:
             super()._vote(view, Kind.FINALIZE, digest)
 
@@ -215,6 +225,19 @@ class DecidesTwice(Core):
         return True
 
 
+class DecidesBytes(Core):
+    """Of two requests about the same both may be decided, since their bytes are not the same."""
+
+    def __init__(self, committee: Committee, signer: Signs, application: Application, *more: object, **options: object):
+        super().__init__(committee, signer, _Literal(application), *more, **options)  # type: ignore[arg-type]
+
+
+class _Literal:
+    def __init__(self, application: Application) -> None:
+        self.valid, self.change = application.valid, application.change
+        self.subject = request_id
+
+
 class DecidesAnything(Core):
     """The application is not asked."""
 
@@ -243,6 +266,25 @@ class AccusesOverOldNews(Core):
             if mine is not None and vote.kind is Kind.NULLIFY and self._checker.vote(vote):
                 self._turn.proofs.append(ConflictingVotes(mine, vote))
         super()._on_vote(sender, vote, known=known)
+
+
+class GivesUpForAnybody(Core):
+    """A view is given up when its leader seems to give it up, whoever signed that."""
+
+    def _on_vote(self, sender: int, vote: Vote, *, known: bool = False) -> None:
+        leads = vote.view == self._view and vote.voter == self.committee.leader(self._view)
+        if vote.kind is Kind.NULLIFY and leads and vote.epoch == self.committee.epoch:
+            self._nullify()
+        super()._on_vote(sender, vote, known=known)
+
+
+class KeepsEveryView(Core):
+    """A certificate makes it keep a view before its signatures are verified."""
+
+    def _on_certificate(self, certificate: Certificate, *, known: bool = False) -> bool:
+        if certificate.view > self.chain.view:
+            self._at(certificate.view)
+        return super()._on_certificate(certificate, known=known)
 
 
 class WaitsForEver(Core):
@@ -294,6 +336,56 @@ class BelievesWhatIsFinal(Core):
             self.chain.finalise(list(finality.blocks), finality.certificate)
 
 
+class KeepsItToItself(Core):
+    """A leader does not say at once that there are enough FINALIZE votes, which came to it alone."""
+
+    def _tell_of(self, certificate: Certificate) -> None:
+        self._unsaid.append((self._now + self._timing.notice_ns, certificate))
+
+
+class TrustsTheDead(Core):
+    """FINALIZE votes stay with a leader whose process has ended."""
+
+    def lost(self, voter: int, now_ns: int) -> Turn:
+        self._now = now_ns
+        self._lost.add(voter)
+        return self._ended()
+
+
+class ForgetsThePace(Core):
+    """Timers are as usual again with the next view that does not fail."""
+
+    def _end_view(self, view: View, *, failed: bool) -> None:
+        super()._end_view(view, failed=failed)
+        if not failed:
+            self._pace = Pace(len(self.committee.keys), self.committee.faults)
+
+
+class KeepsThePace(Core):
+    """Timers that have grown stay so."""
+
+    def _end_view(self, view: View, *, failed: bool) -> None:
+        if failed:
+            super()._end_view(view, failed=failed)
+
+
+class NeverPauses(Core):
+    """What is said again is so at the same interval for ever."""
+
+    def _repeat(self) -> None:
+        super()._repeat()
+        self._at(self._view).retry = self._now + self._timing.repeat_ns
+
+
+class PausesForEver(Core):
+    """What is said again is so twice as late each time, without an end."""
+
+    def _repeat(self) -> None:
+        super()._repeat()
+        view = self._at(self._view)
+        view.retry = self._now + (self._timing.repeat_ns << view.repeats)
+
+
 MUTANTS: list[tuple[type[Core], tuple[str, ...] | None]] = [
     (VotesBeforeTheDisk, ()),
     (ForgetsItsVotes, ()),
@@ -309,9 +401,11 @@ MUTANTS: list[tuple[type[Core], tuple[str, ...] | None]] = [
     (BelievesCertificates, ("false_witness",)),
     (VotesWithoutItsLog, ()),
     (DecidesTwice, ()),
+    (DecidesBytes, ()),
     (DecidesAnything, ("mutator",)),
     (AccusesUnheard, ("impersonator",)),
     (AccusesOverOldNews, ()),
+    (KeepsEveryView, ("false_witness",)),
     (WaitsForEver, ()),
     (SaysThingsOnce, ()),
     (HelpsNobody, ()),
@@ -336,6 +430,30 @@ def test_mutant_is_noticed(mutant: type[Core], liars: tuple[str, ...] | None) ->
     pytest.fail(f"{MOST_SEEDS} storms did not notice that {mutant.__doc__}")
 
 
+@pytest.mark.parametrize(
+    ("mutant", "scenario"),
+    [
+        (KeepsItToItself, four_decide_without_another_block),
+        (TrustsTheDead, partial(a_leader_that_hears_nothing, ended=True)),
+        (ForgetsThePace, a_network_slower_than_the_timers),
+        (KeepsThePace, a_network_slower_than_the_timers),
+        (NeverPauses, ten_seconds_alone),
+        (PausesForEver, ten_seconds_alone),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_mutant_that_only_costs_time_is_noticed(mutant: type[Core], scenario: Callable[[type[Core]], None]) -> None:
+    """By those scenarios of test_leaders.py that a committee of sound replicas stands."""
+    with pytest.raises(AssertionError):
+        scenario(mutant)
+
+
+def test_views_that_fail_in_peace_are_noticed() -> None:
+    """In a short storm, since with this bug the committee does nothing but give views up."""
+    with pytest.raises(Foul, match="views failed in peace"):
+        storm(0, core=GivesUpForAnybody, liars=["forger"], size=4, storm_ms=100)
+
+
 @pytest.mark.parametrize(("core", "proposer", "obeyed"), [(Core, 1, True), (Core, 2, False), (ObeysAnybody, 2, True)])
 def test_only_the_leader_of_a_view_is_obeyed(core: type[Core], proposer: int, obeyed: bool) -> None:
     """Not for safety, which a quorum gives whoever proposes: but nobody else may fill the blocks."""
@@ -354,7 +472,7 @@ def test_what_lies_behind_a_change_of_the_committee_is_forgotten(kind: type[Chai
     """A storm in which two honest voters end an epoch by certificates for different blocks is too rare to wait for."""
     world = World(1)
     body = change_body(world.committee.keys[::-1])
-    chain = kind(world.committee, Machine().change)
+    chain = kind(world.committee, Machine())
     last = Block(0, 1, 1, 0, NOTHING, (body,))
     behind = Block(0, 2, 2, 1, last.digest, ())
     seals = [node.seal for node in world.nodes[:3]]

@@ -25,7 +25,7 @@ def test_everything_asked_is_decided_alike_by_all(batch: int) -> None:
 @pytest.mark.parametrize("name", sorted(LIARS))
 @pytest.mark.parametrize("size", [4, 7, 10])
 def test_f_liars_of_a_kind_deny_nothing(name: str, size: int) -> None:
-    for seed in range(2):
+    for seed in range(1 if size == 10 else 2):
         outcome = storm(9000 + seed, liars=[name] * ((size - 1) // 3), size=size)
         assert outcome.decided
 
@@ -53,6 +53,7 @@ def test_a_seed_is_a_run() -> None:
 def test_storms_do_reach_what_they_are_for() -> None:
     outcomes = [storm(seed) for seed in range(9400, 9440)]
     assert any(outcome.nullified for outcome in outcomes)
+    assert any(outcome.failed for outcome in outcomes)
     assert any(outcome.epochs for outcome in outcomes)
     assert any(outcome.accused for outcome in outcomes)
     assert {len(outcome.liars) for outcome in outcomes} >= {0, 1, 2}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import random
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from consensus.simplex import wal
 from consensus.simplex.core import Record
 from consensus.simplex.types import NOTHING, Kind, Vote
 from consensus.simplex.wal import Log, LogUnusable
@@ -62,25 +64,46 @@ def test_a_log_of_which_one_read_brings_only_a_part_is_read_to_its_end(
     again.close()
 
 
-def test_any_torn_end_is_cut_off_and_the_rest_is_there(tmp_path: Path) -> None:
+def test_any_torn_end_is_cut_off_and_the_rest_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wal, "ROOM", 1000)
     path = tmp_path / "log"
     log = Log.create(path, CHAIN, PUBLIC)
-    ends = [path.stat().st_size]
+    ends = [log.end]
     for record in WRITTEN[:12]:
         log.append([record])
-        ends.append(path.stat().st_size)
+        ends.append(log.end)
     log.close()
     whole = path.read_bytes()
-    for length in range(ends[8], len(whole)):
-        path.write_bytes(whole[:length])
+    assert len(whole) > ends[-1] and not any(whole[ends[-1] :])  # made ready
+    for length, room in itertools.product(range(ends[8], ends[-1]), (0, 100)):
+        path.write_bytes(whole[:length] + bytes(room))
         again = Log(path, CHAIN, PUBLIC)
         expected = max(n for n, end in enumerate(ends) if end <= length)
-        assert again.records == WRITTEN[:expected] and again.cut == length - ends[expected]
+        assert again.records == WRITTEN[:expected]
+        assert again.cut == len(whole[ends[expected] : length].rstrip(b"\x00"))
         again.append([WRITTEN[20]])
         again.close()
         more = Log(path, CHAIN, PUBLIC)
         assert more.records == [*WRITTEN[:expected], WRITTEN[20]] and more.cut == 0
         more.close()
+
+
+def test_a_log_grows_by_what_is_made_ready_and_every_record_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wal, "ROOM", 1000)
+    path = tmp_path / "log"
+    log = Log.create(path, CHAIN, PUBLIC)
+    sizes = set()
+    for record in WRITTEN:
+        log.append([record])
+        assert log.end <= path.stat().st_size <= log.end + 1000
+        sizes.add(path.stat().st_size)
+    log.close()
+    assert 2 < len(sizes) < len(WRITTEN)
+    again = Log(path, CHAIN, PUBLIC)
+    assert again.records == WRITTEN and again.cut == 0
+    again.close()
 
 
 def test_a_torn_end_of_garbage_is_cut_off(tmp_path: Path) -> None:
@@ -102,11 +125,12 @@ def test_of_the_last_write_any_pages_may_be_missing_and_all_before_it_is_there(t
     path = tmp_path / "log"
     log = Log.create(path, CHAIN, PUBLIC)
     log.append(WRITTEN[:4])
-    begin = path.stat().st_size
+    begin = log.end
     log.append(WRITTEN * 10)
+    end = log.end
     log.close()
     whole = path.read_bytes()
-    pages = range(begin, len(whole), 512)
+    pages = range(begin, end, 512)
     assert len(pages) > 10
     for _ in range(100):
         torn = bytearray(whole)
@@ -114,9 +138,9 @@ def test_of_the_last_write_any_pages_may_be_missing_and_all_before_it_is_there(t
             torn[page : page + 512] = bytes(512)
         path.write_bytes(torn)
         again = Log(path, CHAIN, PUBLIC)
-        assert again.records == WRITTEN[:4]
+        assert (again.records, again.end) == (WRITTEN[:4], begin)
         again.close()
-        assert path.stat().st_size == begin
+        assert not any(path.read_bytes()[begin:])
 
 
 def test_damage_before_the_end_is_refused(tmp_path: Path) -> None:
@@ -125,7 +149,7 @@ def test_damage_before_the_end_is_refused(tmp_path: Path) -> None:
     log = Log.create(path, CHAIN, PUBLIC)
     for record in WRITTEN[:-1]:
         log.append([record])
-    before_last = path.stat().st_size
+    before_last = log.end
     log.append(WRITTEN[-1:])
     log.close()
     whole = path.read_bytes()
@@ -142,9 +166,9 @@ def test_a_hole_in_the_middle_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "log"
     log = Log.create(path, CHAIN, PUBLIC)
     log.append(WRITTEN[:4])
-    begin = path.stat().st_size
+    begin = log.end
     log.append(WRITTEN[4:5])
-    end = path.stat().st_size
+    end = log.end
     log.append(WRITTEN[5:])
     log.close()
     whole = path.read_bytes()

@@ -1,0 +1,112 @@
+"""Voters who say nothing false, but too late or to too few, so that views fail and timers grow: what that can do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import partial
+
+import pytest
+
+from consensus.simplex.core import Timing, Turn
+from consensus.simplex.types import NOTHING, Kind, Message, Notice, Proposal, Standing, Supply, Vote
+from consensus.simulator.liars import signed
+from consensus.simulator.world import MS, Node, Weather, World
+
+PROPOSAL_MS = Timing().proposal_ns / MS
+SPOILERS = {4: (2,), 7: (2, 5), 10: (2, 5, 8)}
+Spoken = list[tuple[int | None, Message | bytes]]
+
+
+class Attacked(ABC):
+    """A committee in which f voters are in one hand, and clients who ask all honest ones, one request after another."""
+
+    def __init__(self, size: int, longest_delay_ms: float = 2.0) -> None:
+        self.calm = Weather(delay_ms=(longest_delay_ms / 2, longest_delay_ms))
+        self.world = World(3, nodes=size, weather=self.calm, liars=dict.fromkeys(SPOILERS[size], self.hands))
+        self.faulty, self.faults = SPOILERS[size], len(SPOILERS[size])
+        self.honest = [number for number in range(size) if number not in self.faulty]
+        self.asked = 0
+
+    @property
+    def factor(self) -> int:
+        return max(self.world.nodes[number].core._pace.factor for number in self.honest)
+
+    def decided(self, requests: int) -> list[float]:
+        """Milliseconds that each decision took, until all honest ones knew it."""
+        taken = []
+        for _ in range(requests):
+            self.asked += 1
+            body, begun = b"request %d" % self.asked, self.world.now
+            for number in self.honest:
+                self.world.submit(number, body)
+            assert self.world.run(begun / MS + 60_000, stop=partial(self.world.all_decided, [body], self.honest))
+            taken.append((self.world.now - begun) / MS)
+        return taken
+
+    @abstractmethod
+    def hands(self, node: Node, turn: Turn) -> Spoken:
+        """What a faulty voter says instead of a turn's messages."""
+
+    def later(self, share: float, sender: int, targets: list[int], message: Message) -> None:
+        """Say something when this share of the time for proposals has passed at whoever has the most."""
+        when = self.world.now / MS + share * PROPOSAL_MS * self.factor
+        for target in targets:
+            self.world.at(when, partial(self.world._transmit, sender, target, message))
+
+
+class LateAndSilent(Attacked):
+    """Proposals come late, and who led keeps what it learnt: the next leader waits before it makes up for that."""
+
+    def hands(self, node: Node, turn: Turn) -> Spoken:
+        said: Spoken = []
+        for to, message in turn.messages:
+            match message:
+                case Proposal():
+                    self.later(0.6, node.number, [n for n in range(len(self.world.nodes)) if n != node.number], message)
+                case Notice() | Supply() | Standing():
+                    pass
+                case _:
+                    said.append((to, message))
+        return said
+
+
+class ToTooFew(Attacked):
+    """A proposal comes late and to f+1, with all votes of the faulty: its view passes, and the next leader's fails."""
+
+    def hands(self, node: Node, turn: Turn) -> Spoken:
+        said: Spoken = []
+        committee, seals = self.world.committee, {number: self.world.nodes[number].seal for number in self.faulty}
+        for to, message in turn.messages:
+            if isinstance(message, Proposal):
+                view, digest = message.block.view, message.block.digest
+                few = [number for number in self.honest if number != committee.leader(view + 1)][: self.faults + 1]
+                self.later(0.7, node.number, few, message)
+                said += [(other, message) for other in self.faulty]
+                for number, seal in seals.items():
+                    vote = signed(seal, committee, number, Kind.NOTARIZE, view, digest)
+                    given_up = signed(seal, committee, number, Kind.NULLIFY, view + 1, NOTHING)
+                    said += [(target, vote) for target in few] + [(target, given_up) for target in self.honest]
+            elif isinstance(message, Vote) and message.kind is Kind.NOTARIZE:
+                said += [(to, message)] if committee.leader(message.view) not in self.faulty else []
+        return said
+
+
+@pytest.mark.parametrize("size", [4, 7])
+def test_timers_that_grew_come_down_although_f_leaders_keep_views_slow(size: int) -> None:
+    attacked = LateAndSilent(size)
+    attacked.world.weather = Weather(delay_ms=(200.0, 250.0))
+    attacked.decided(8)
+    assert attacked.factor >= 16
+    attacked.world.weather = attacked.calm
+    attacked.decided(60)
+    assert max(attacked.decided(20)) < 4 * PROPOSAL_MS
+    assert attacked.factor <= 2
+
+
+@pytest.mark.parametrize(("size", "delay_ms"), [(4, 2.0), (7, 2.0), (7, 20.0), (10, 2.0)])
+def test_f_leaders_cannot_drive_timers_up_for_ever(size: int, delay_ms: float) -> None:
+    attacked = ToTooFew(size, delay_ms)
+    taken = attacked.decided(100)
+    assert attacked.world.nodes[attacked.honest[0]].core.nullified_views > 20, "the attack does something"
+    assert sorted(taken)[50] < 300.0 and max(taken) < 5_000.0
+    assert attacked.factor <= 8
