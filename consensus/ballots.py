@@ -13,7 +13,7 @@ increase   2f+1 approvals
 
 f+1 rejections defeat what one approval does not carry: 2f+1 can no longer approve. A request that is neither carried
 nor defeated is not valid, nor is a change of members that is defeated: what a request changes must show in it alone.
-One member, one ballot; weights play no part.
+A motion is decided once, whatever ballots are gathered for it later. One member, one ballot; weights play no part.
 
 Everything here is a pure function of bytes and committees. Deadlines are for electors and clients, who have clocks: a
 decision that is shown after its motion's deadline loosens nothing, whatever its certificate says.
@@ -65,6 +65,8 @@ MOST_TEXT_BYTES: Final = 128
 NONCE_BYTES: Final = 16
 MOST_JUDGED: Final = 8192
 """Requests whose judgement is remembered."""
+MOST_READ: Final = 1024
+"""Requests that are remembered themselves."""
 
 
 class Direction(StrEnum):
@@ -259,6 +261,7 @@ class Rules:
     def __init__(self, committees: Callable[[], Sequence[Committee]], check: crypto.Verify = crypto.verify) -> None:
         self._committees, self._check = committees, check
         self._judged: dict[tuple[int, bytes], Refused | Malformed | None] = {}
+        self._read: dict[bytes, tuple[Body, bytes]] = {}
 
     def valid(self, body: bytes) -> bool:
         """Whether a request may be decided in the present epoch."""
@@ -269,7 +272,7 @@ class Rules:
         if MEMBERSHIP.encode() not in body and not body.startswith(QUARANTINE_MARK):
             return None  # nearly all are neither, and this is asked often
         try:
-            asked = decode(body)
+            asked, _ = self.read(body)
         except (Malformed, Refused):
             return None
         if isinstance(asked, Quarantine):
@@ -277,6 +280,32 @@ class Rules:
         if isinstance(asked, Moved) and asked.motion.kind == MEMBERSHIP:
             return membership_of(asked.motion.payload)
         return None
+
+    def subject(self, body: bytes) -> bytes:
+        """The motion's id, or the quarantine's: ballots may be gathered twice, and it is decided once."""
+        try:
+            return self.read(body)[1]
+        except (Malformed, Refused):
+            return request_id(body)
+
+    def read(self, body: bytes) -> tuple[Body, bytes]:
+        """A request and its :func:`identity`, remembered for as long as it is likely to be under way.
+
+        Raises
+        ------
+        Malformed, Refused
+            It is none.
+        """
+        if type(body) is not bytes:
+            raise Malformed(f"a request that is {type(body).__name__}", "Send bytes")
+        known_as = request_id(body)
+        found = self._read.get(known_as)
+        if found is None:
+            asked = decode(body)
+            if len(self._read) >= MOST_READ:
+                self._read.clear()
+            found = self._read[known_as] = asked, identity(asked)
+        return found
 
     def fault(self, body: bytes) -> Refused | Malformed | None:
         """Why a request may not be decided, or None. Its signatures are verified once an epoch."""
@@ -290,7 +319,7 @@ class Rules:
 
     def _judge(self, body: bytes, committees: Sequence[Committee]) -> Refused | Malformed | None:
         try:
-            asked = decode(body)
+            asked, _ = self.read(body)
             if isinstance(asked, Quarantine):
                 _check_quarantine(asked, committees, self._check)
                 return None
@@ -585,8 +614,12 @@ def _estimate_of(fields: Any) -> Estimate:
 
 def _change(keys: list[Any], quarantined: list[Any]) -> Change:
     sound = len(keys) in SIZES and all(_bytes(key, KEY_BYTES) for key in keys) and len(set(keys)) == len(keys)
-    if not sound or len(quarantined) > len(keys) or not all(_voter(voter) for voter in quarantined):
-        raise Malformed("a change of the committee names none that can be", "Give 4, 7 or 10 different keys")
+    silenced = all(_voter(voter) and voter < len(keys) for voter in quarantined)
+    if not sound or not silenced or len(quarantined) > (len(keys) - 1) // 3:
+        raise Malformed(
+            "a change of the committee names none that can be",
+            "Give 4, 7 or 10 different keys, and at most a third of them quarantined",
+        )
     return Change(tuple(keys), frozenset(quarantined))
 
 

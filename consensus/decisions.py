@@ -117,7 +117,7 @@ def following(
             if len(end) > MOST_MESSAGE_BYTES:
                 raise BadCertificate(f"a proof of {len(end)} bytes", "Give what the committee answered")
             before = len(found)
-            _walk(finality_of(unpacked(end)), found, crypto.verify)
+            _walk(finality_of(unpacked(end)), found, check)
             if len(found) == before:
                 raise BadCertificate("the end of an epoch ends none", "Give what the committee answered")
     except (Malformed, Refused) as error:
@@ -139,9 +139,33 @@ class Certified:
     """Of every epoch up to the blocks', and the next where they end it."""
     committee: Committee
     """Of the blocks' epoch."""
+    blocks: tuple[Block, ...]
+    """Lowest first, up to the end of their epoch."""
     asked: Mapping[bytes, tuple[Body, int]]
     """What is decided, and at which height, by id."""
     check: crypto.Verify
+
+    @property
+    def ends(self) -> tuple[bytes, ...]:
+        """Of the epochs before the last that is known, as :func:`following` reads them."""
+        ends, own = unpacked(self.evidence)
+        return tuple(packed(end) for end in [*ends, own][: len(self.known) - 1])
+
+    def agrees(self, known: Sequence[Committee]) -> bool:
+        """Whether these blocks can be of the chain whose epochs are known, as far as that shows.
+
+        The epochs must be the same, and where theirs begins and ends is fixed: by the block that ended the one before,
+        and by their own epoch's last block where that is known. What a quorum of keys that have left signs of the
+        heights between cannot be told from what was decided there.
+        """
+        common = min(len(known), len(self.known))
+        if self.known[:common] != tuple(known[:common]):
+            return False
+        begun, ended = self.committee, next(iter(known[self.committee.epoch + 1 :]), None)
+        first, last = self.blocks[0], self.blocks[-1]
+        if first.height <= begun.height or (first.height == begun.height + 1 and first.parent != begun.anchor):
+            return False
+        return ended is None or last.height < ended.height or (last.height, last.digest) == (ended.height, ended.anchor)
 
     def about(self, identity: bytes) -> Decision:
         """The decision about a motion.
@@ -197,13 +221,14 @@ def certified(first: Committee, evidence: bytes, check: crypto.Verify = crypto.v
             raise BadCertificate("the end of an epoch ends none", "Give what the committee answered")
         committee = known[-1]
         said: dict[bytes, tuple[Body, int]] = {}
-        for block in _walk(finality, known, check):
+        blocks = tuple(_walk(finality, known, check))
+        for block in blocks:
             for request in block.requests:
                 asked = ballots.decode(request)
                 said.setdefault(ballots.identity(asked), (asked, block.height))
     except (Malformed, Refused) as error:
         raise BadCertificate(f"the proof does not hold ({error.problem})", "Ask another replica") from error
-    return Certified(evidence, tuple(known), committee, said, check)
+    return Certified(evidence, tuple(known), committee, blocks, said, check)
 
 
 def committee_text(committee: Committee, salt: bytes) -> str:
@@ -243,13 +268,18 @@ def decision_text(decision: Decision) -> str:
     return json.dumps({**facts, "proof": decision.evidence.hex()}, indent=2) + "\n"
 
 
-def read_decision(path: Path, first: Committee) -> Decision:
+def read_decision(path: Path, first: Committee, known: Sequence[Committee] = ()) -> Decision:
     """The decision of a file, verified with nothing but the first committee's public keys.
+
+    Parameters
+    ----------
+    known : sequence of Committee
+        Of the epochs that were proved before, where any were.
 
     Raises
     ------
     BadCertificate
-        It is none, it is of another committee, or it says something that is not signed.
+        It is none, it is of another committee, it says something that is not signed, or it contradicts what is known.
     """
     text = _text(path)
     try:
@@ -265,7 +295,13 @@ def read_decision(path: Path, first: Committee) -> Decision:
             f"{path} is of committee {str(chain)[:16]}, and the keys given are of {first.chain.hex()[:16]}",
             "Give that committee's keys",
         )
-    decision = proved(first, evidence, identity)
+    blocks = certified(first, evidence)
+    if not blocks.agrees(known):
+        raise BadCertificate(
+            f"{path} contradicts how its committee's epochs began and ended",
+            "Somebody has the keys of voters who have left: believe nothing",
+        )
+    decision = blocks.about(identity)
     if json.loads(json.dumps(decision.summary())) != fields["says"]:
         raise BadCertificate(f"{path} says something that is not signed", "Somebody has changed it: believe nothing")
     return decision

@@ -1,21 +1,23 @@
 """Messages between replicas of one machine through shared memory: each tells all, and hears every other.
 
-A replica writes what it says into one broadcast ring; a thread for each peer sleeps on that peer's ring. A replica that
-falls behind misses the oldest messages, which the protocol says again. What is larger than a slot, and whoever has not
-said that it listens, is told by other means. Nothing that is heard here is believed more than what Ray brings.
+A replica writes what it says into one broadcast ring; the thread that owns its core sleeps on the rings of all its
+peers, and on a bell that whoever else has something for it rings. A replica that falls behind misses the oldest
+messages, which the protocol says again. What is larger than a slot, and whoever has not said that it listens, is told
+by other means. Nothing that is heard here is believed more than what Ray brings.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
 
-from cluster.errors import DeadlineExceeded, LaneLost
-from cluster.lanes.broadcast import BroadcastAddress, Broadcaster, Listener
+from cluster.errors import LaneLost
+from cluster.lanes.broadcast import Bell, BroadcastAddress, Broadcaster, Listener, rest
 from consensus.simplex.types import Malformed, packed, unpacked
 
 SLOTS: Final = 1024
@@ -27,7 +29,11 @@ MOST_HEARERS: Final = 63
 MOST_LETTER_BYTES: Final = (PAYLOAD_WORDS - HEAD_WORDS) * WORD_BYTES
 SHORTEST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
-PATIENCE_S: Final = 0.5
+LEAST_REST_NS: Final = 1_000_000
+MOST_AT_A_TIME: Final = 64
+"""Letters of a peer that are heard before the others are: who speaks without end keeps nobody waiting for long."""
+MOST_SLEEPLESS: Final = 3
+"""Rests in a row that ended at once and nothing was heard after, until the ear sleeps all the same."""
 
 Introduce = Callable[[int], BroadcastAddress | None]
 """(peer) -> where it speaks, having been told that it is listened to; None where it is elsewhere, or not there now."""
@@ -35,7 +41,7 @@ Hear = Callable[[int, list[bytes]], None]
 
 
 class Lanes:
-    """One replica's mouth and ears.
+    """One replica's mouth and ears. One thread hears and rests; any thread may wake it.
 
     Parameters
     ----------
@@ -57,9 +63,15 @@ class Lanes:
         self.listening: set[int] = set()
         """Peers that have said that they listen."""
         self.spoken = self.heard = self.missed = 0
-        self._closing = False
-        self._ears: dict[int, threading.Thread] = {}
+        self._closing, self._sleepless = False, 0
         self._peers = tuple(peers)
+        self._attended: dict[int, object] = {}
+        """Peers to be listened to, each with a mark of its own: who was forgotten meanwhile and is back has another."""
+        self._seekers: list[threading.Thread] = []
+        self._found: deque[tuple[int, object, Listener]] = deque()
+        """For the thread that hears, which alone touches listeners."""
+        self._listeners: dict[int, tuple[object, Listener]] = {}
+        self._bell = Bell()
 
     @property
     def address(self) -> BroadcastAddress:
@@ -67,19 +79,50 @@ class Lanes:
         return self._mouth.address
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Begin to look for the peers."""
         for peer in self._peers:
             self.attend(peer)
 
+    def seen(self) -> int:
+        """To be asked for before looking for what :meth:`wake` is called for."""
+        return self._bell.seen()
+
+    def wake(self) -> None:
+        """Let a rest end, also one that begins after this with what was seen before it."""
+        self._bell.ring()
+
+    def hear(self) -> None:
+        """Hear what the peers have said since, each through all its lives."""
+        while self._found:
+            peer, mark, listener = self._found.popleft()
+            if self._attended.get(peer) is not mark:  # it took so long that the peer was forgotten meanwhile
+                listener.close()
+                continue
+            if peer in self._listeners:
+                self._listeners[peer][1].close()
+            self._listeners[peer] = mark, listener
+        for peer, (mark, listener) in list(self._listeners.items()):
+            if self._hear_from(peer, mark, listener):
+                self._sleepless = 0
+
+    def rest(self, patience_s: float, seen: int) -> None:
+        """Sleep until somebody speaks or wakes this, or for 20 ms; not at the pace of a peer that stopped in a word."""
+        begun_ns = time.monotonic_ns()
+        rest([listener for _, listener in self._listeners.values()], patience_s, (self._bell, seen))
+        awake = self._bell.seen() != seen or time.monotonic_ns() - begun_ns >= LEAST_REST_NS
+        self._sleepless = 0 if awake else self._sleepless + 1
+        if self._sleepless > MOST_SLEEPLESS:
+            time.sleep(LEAST_REST_NS / 1e9)
+
     def attend(self, peer: int) -> None:
         """Listen to a peer, through all its lives. One thread calls this and :meth:`ignore`."""
-        if peer not in self._ears:
-            self._ears[peer] = threading.Thread(target=self._listen, args=(peer,), name=f"ear-{peer}", daemon=True)
-            self._ears[peer].start()
+        if peer not in self._attended:
+            self._attended[peer] = object()
+            self._seek(peer, 0.0)
 
     def ignore(self, peer: int) -> None:
-        """Neither tell nor hear a peer any more; its ear ends soon."""
-        self._ears.pop(peer, None)
+        """Neither tell nor hear a peer any more."""
+        self._attended.pop(peer, None)
         self.listening.discard(peer)
 
     def tell(self, peers: Sequence[int], messages: list[bytes]) -> list[int]:
@@ -98,42 +141,68 @@ class Lanes:
         return [peer for peer in peers if peer not in told]
 
     def close(self) -> None:
-        """Fall silent and stop listening."""
+        """Fall silent and stop listening; nobody may hear any more."""
         self._closing = True
-        for ear in self._ears.values():
-            ear.join()
+        for seeker in self._seekers:
+            seeker.join()
+        for listener in (*(found[2] for found in self._found), *(known[1] for known in self._listeners.values())):
+            listener.close()
         self._mouth.close()
 
-    def _listen(self, peer: int) -> None:
-        """Hear a peer through all its lives."""
-        pause_s = SHORTEST_PAUSE_S
-        while self._attends(peer):
-            address = self._introduce(peer)
-            try:
-                if address is not None:
-                    with Listener(address, "park") as listener:
-                        pause_s = SHORTEST_PAUSE_S
-                        self._listen_to(peer, listener)
-            except LaneLost:
-                self._lost(peer)  # it will have another ring in its next life
+    def _seek(self, peer: int, pause_s: float) -> None:
+        """Look for where a peer speaks, after a pause, until it is found or forgotten."""
+        mark = self._attended.get(peer)
+        seeker = threading.Thread(target=self._find, args=(peer, mark, pause_s), name=f"seeker-{peer}", daemon=True)
+        self._seekers = [*(other for other in self._seekers if other.is_alive()), seeker]
+        seeker.start()
+
+    def _find(self, peer: int, mark: object, pause_s: float) -> None:
+        time.sleep(pause_s)
+        while mark is not None and self._attended.get(peer) is mark and not self._closing:
+            listener = self._met(peer)
+            if listener is not None:
+                self._found.append((peer, mark, listener))
+                return
+            pause_s = min(max(2 * pause_s, SHORTEST_PAUSE_S), LONGEST_PAUSE_S)
             time.sleep(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    def _attends(self, peer: int) -> bool:
-        return not self._closing and self._ears.get(peer) is threading.current_thread()
+    def _met(self, peer: int) -> Listener | None:
+        """Where a peer speaks now, if it does, and into a ring like all replicas'."""
+        address = self._introduce(peer)
+        if address is None:
+            return None
+        try:
+            listener = Listener(address, "park", most=MOST_AT_A_TIME)
+        except LaneLost:  # it will have another ring in its next life
+            return None
+        if listener.payload_words == PAYLOAD_WORDS:
+            return listener
+        listener.close()
+        return None
 
-    def _listen_to(self, peer: int, listener: Listener) -> None:
-        while self._attends(peer):
-            try:
-                heard = listener.wait(PATIENCE_S)
-            except DeadlineExceeded:
-                continue
+    def _hear_from(self, peer: int, mark: object, listener: Listener) -> bool:
+        """Hear what a peer has said, if anything; let go of one that is forgotten or whose process has ended."""
+        if self._attended.get(peer) is not mark:
+            del self._listeners[peer]
+            listener.close()
+            return False
+        try:
+            heard = listener.poll()
             self.missed += heard.missed
             for slot in heard.messages:
                 messages = _letter(slot, self.number)
                 if messages:
                     self.heard += 1
                     self._hear(peer, messages)
+        except (
+            Exception
+        ):  # it is lost; or whatever a faulty peer's memory leads to must not keep others from being heard
+            del self._listeners[peer]
+            listener.close()
+            self._lost(peer)
+            self._seek(peer, SHORTEST_PAUSE_S)
+            return False
+        return len(heard.messages) > 0
 
 
 def _letter(slot: np.ndarray, number: int) -> list[bytes]:

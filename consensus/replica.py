@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from cluster.errors import Overloaded, SwarmError
 from consensus import ballots, decisions
@@ -29,7 +29,7 @@ from consensus.simplex import crypto, proofs
 from consensus.simplex.core import Core, Turn
 from consensus.simplex.crypto import KeyUnusable
 from consensus.simplex.proofs import Proof
-from consensus.simplex.types import Malformed, decode, encode, unpacked
+from consensus.simplex.types import Block, Committee, Malformed, decode, encode, unpacked
 
 MOST_A_TURN: Final = 512
 """Events of one turn of the loop, so that one sync serves many and none waits long."""
@@ -38,13 +38,36 @@ LEAST_SHARE: Final = 16
 """Messages of one peer that may wait, however small the inbox."""
 MOST_PATIENCE_S: Final = 600.0
 MOST_KEPT: Final = 64
-"""Proofs, refusals and alerts that a status shows."""
+"""Proofs, and what a status shows of refusals and the like; more than a committee has voters."""
 LONGEST_SLEEP_S: Final = 0.5
 TEND_NS: Final = 1_000_000_000
 STRANGER: Final = 1000
 """Added to the number of a peer that is no voter of the present epoch: answers still find it."""
+NOBODY: Final = -1
+"""Number of no seat."""
 HISTOGRAM_BUCKETS: Final = 24
 """Of decision times; bucket k counts those below 2^k microseconds."""
+
+
+class Ears(Protocol):
+    """Through which the owner of the core hears peers itself, and rests until one speaks or somebody wakes it."""
+
+    def seen(self) -> int:
+        """To be asked for before looking for what :meth:`wake` is called for."""
+        ...
+
+    def wake(self) -> None:
+        """Let a rest end, also one that begins after this with what was seen before it."""
+        ...
+
+    def hear(self) -> None:
+        """Take to :meth:`Replica.heard` what peers said, and to :meth:`Replica.lost` whose processes have ended."""
+        ...
+
+    def rest(self, patience_s: float, seen: int) -> None:
+        """Sleep a little, at most so long."""
+        ...
+
 
 Send = Callable[[list[int], list[bytes]], int]
 """(peers, messages for each of them) -> how many could not be reached. Must neither wait nor raise."""
@@ -101,6 +124,8 @@ class Counters:
     """Messages and questions that found the inbox full."""
     unsent: int = 0
     """Letters that a peer's queue had no room for."""
+    strange: int = 0
+    """Messages for which no known peer vouches."""
     garbage: int = 0
     """Messages that were none."""
     requests: int = 0
@@ -180,24 +205,32 @@ class Replica:
         self.failure = ""
         """Why it votes no more; empty while it does."""
         self._histogram = [0] * HISTOGRAM_BUCKETS
-        self._heights: dict[bytes, int] = {}
-        """Height of the first decision of each motion: what counts, should it be decided again."""
         self._asks: dict[bytes, list[tuple[_Ask, int]]] = {}
         self._waiters = 0
         self._evidence: dict[int, bytes] = {}
-        self._proofs: dict[tuple[int, int], Proof] = {}
+        self._proofs: dict[bytes, Proof] = {}
+        """One against each public key that was proved faulty: it holds in whatever epoch the key votes."""
         self._noted: deque[dict[str, Any]] = deque(maxlen=MOST_KEPT)
         self._tended_ns = 0
         self._epoch = self._core.committee.epoch
         self._lost = nonce != 0
         self._letters: dict[int, deque[bytes]] = {}
         """By who seems to have sent them, each with a share of the room: nobody keeps others from being heard."""
+        self._given: dict[bytes, bytes] = {}
+        """Own tokens, by the public key of whom each is for."""
+        self._shown: dict[bytes, bytes] = {}
+        """Tokens of others, by public key."""
         self._inbox: deque[_Ask | _Lost | _Work] = deque()
         self._news = threading.Condition()
         self._closing = False
+        self._ears: Ears | None = None
         for height in range(1, self._core.chain.height + 1):
-            self._enter(height)
+            self._enter(self._core.chain.block(height))
         self._thread = threading.Thread(target=self._live, name="replica", daemon=True)
+
+    def listen(self, ears: Ears) -> None:
+        """Hear peers through these too, from :meth:`start` on."""
+        self._ears = ears
 
     def start(self) -> None:
         """Begin to take part."""
@@ -207,23 +240,48 @@ class Replica:
         """Stop, and let go of the log. Peers see a replica that is silent."""
         with self._news:
             self._closing = True
-            self._news.notify()
+        self._wake()
         if self._thread.ident is not None:
             self._thread.join()
+        self._release()
         self._log.close()
 
     # For peers.
 
+    def token(self, seat: int) -> bytes:
+        """What shows a seat that something comes from here; signed for it alone: it is of no use to it elsewhere."""
+        public = self.directory.get(seat, b"")
+        if public not in self._given:
+            self._given[public] = self._signer.sign(_token_bytes(self.first, public))
+        return self._given[public]
+
+    def vouched(self, sender: int, token: bytes) -> int:
+        """The seat that something seems to come from, if its token is that seat's; else nobody's."""
+        public = self.directory.get(sender) if isinstance(sender, int) else None
+        if public is None or not isinstance(token, bytes):
+            return NOBODY
+        if public not in self._shown and crypto.verify(public, _token_bytes(self.first, self._signer.public), token):
+            self._shown[public] = token  # a key's signature of the same words is always the same
+        return sender if self._shown.get(public) == token else NOBODY
+
     def deliver(self, sender: int, messages: Sequence[bytes]) -> None:
-        """Take messages that a peer seems to have sent. Never raises, never waits."""
+        """Take messages that a peer seems to have sent. Never raises, never waits.
+
+        A lane says itself whose it is. Where anybody can call, such as over Ray, :meth:`vouched` says so: who has no
+        token shares the room of all strangers, and takes none from a peer.
+        """
+        self.heard(sender, messages)
+        self._wake()
+
+    def heard(self, sender: int, messages: Sequence[bytes]) -> None:
+        """As :meth:`deliver`, from the owner of the core, who does not sleep."""
         with self._news:
-            box = self._letters.setdefault(
-                sender if isinstance(sender, int) and sender in self.directory else STRANGER, deque()
-            )
+            known = isinstance(sender, int) and sender in self.directory
+            box = self._letters.setdefault(sender if known else STRANGER, deque())
+            self.counters.strange += 0 if known else len(messages)
             room = max(LEAST_SHARE, self._settings.inbox // len(self.directory)) - len(box)
             box.extend(messages[:room])
             self.counters.dropped += max(0, len(messages) - room)
-            self._news.notify()
 
     def lost(self, peer: int) -> None:
         """Hear that a peer's process has ended. Never raises, never waits."""
@@ -299,10 +357,11 @@ class Replica:
             chain = self._core.chain
             found: list[tuple[bytes, int, bytes]] = []
             for height in range(above + 1, chain.height + 1):
-                for request in chain.block(height).requests:
-                    identity = ballots.identity(ballots.decode(request))
-                    if self._heights.get(identity) == height:
-                        found.append((identity, height, self._evidence_of(height)))
+                found += [
+                    (identity, height, self._evidence_of(height))
+                    for identity in map(self._rules.subject, chain.block(height).requests)
+                    if chain.decided(identity) == height
+                ]
                 if len(found) >= most:
                     break
             return found
@@ -327,9 +386,8 @@ class Replica:
     @property
     def guilty(self) -> list[tuple[bytes, Proof]]:
         """Voters of the present epoch that are proved faulty: public key, and proof."""
-        committees = self._core.chain.committees
-        found = [(ballots.culprit_key(proof, committees), proof) for proof in list(self._proofs.values())]
-        return [(key, proof) for key, proof in found if key in committees[-1].keys]
+        present = self._core.committee.keys
+        return [(key, proof) for key, proof in list(self._proofs.items()) if key in present]
 
     @property
     def quarantined(self) -> list[bytes]:
@@ -403,15 +461,26 @@ class Replica:
 
     def _taken(self) -> list[_Event]:
         """What lies in the inbox; waits for something, or for the core's next wake-up."""
+        if self._ears is not None:
+            seen = self._ears.seen()
+            self._ears.hear()
+            if (wait_s := self._idle_s()) > 0:
+                self._ears.rest(wait_s, seen)
+                self._ears.hear()
         with self._news:
-            wait_s = (self._core.next_wake - time.monotonic_ns()) / 1e9
-            if not self._inbox and not any(self._letters.values()) and not self._closing and wait_s > 0:
-                self._news.wait(min(wait_s, LONGEST_SLEEP_S))
+            if self._ears is None and (wait_s := self._idle_s()) > 0:
+                self._news.wait(wait_s)
             events: list[_Event] = [self._inbox.popleft() for _ in range(min(len(self._inbox), MOST_A_TURN))]
             share = MOST_A_TURN // max(1, len(self._letters))
             for sender, box in self._letters.items():
                 events += [(sender, box.popleft()) for _ in range(min(len(box), share))]
             return events
+
+    def _idle_s(self) -> float:
+        """How long there is nothing to do, if nothing comes."""
+        if self._inbox or self._closing or any(self._letters.values()):
+            return 0.0
+        return min(LONGEST_SLEEP_S, (self._core.next_wake - time.monotonic_ns()) / 1e9)
 
     def _turn(self, events: list[_Event]) -> None:
         began_ns = time.monotonic_ns()
@@ -460,9 +529,9 @@ class Replica:
         counters.send_ns += time.monotonic_ns() - synced_ns
         for turn in turns:
             for decision in turn.decisions:
-                fresh = self._enter(decision.block.height)
-                counters.decisions += len(fresh)
-                self._announce(fresh)
+                counters.decisions += len(decision.block.requests)
+                self._enter(decision.block)
+                self._announce(decision.block)
             for proof in turn.proofs:
                 self._accuse(proof)
         if self._lost and self._core.whole:
@@ -513,15 +582,15 @@ class Replica:
         for place, body in enumerate(asked.bodies):
             self.counters.requests += 1
             try:
-                request = ballots.decode(body)
+                request, identity = self._rules.read(body)
             except (Refused, Malformed) as error:
                 self._refuse(asked, place, error)
                 continue
-            identity = ballots.identity(request)
-            fault = None if identity in self._heights else self._rules.fault(body)
+            decided = self._decided(identity)
+            fault = None if decided.evidence else self._rules.fault(body)
             ahead = not isinstance(request, Quarantine) and request.epoch > self._core.committee.epoch
-            if identity in self._heights:
-                self._answer(asked, place, self._decided(identity))
+            if decided.evidence:
+                self._answer(asked, place, decided)
             elif isinstance(fault, StaleEpoch) and ahead:
                 self._answer(asked, place, Answer())  # this replica is behind, and cannot say
             elif fault is not None:
@@ -553,7 +622,7 @@ class Replica:
             asked.future.set_result(given)
 
     def _decided(self, identity: bytes) -> Answer:
-        height = self._heights.get(identity)
+        height = self._core.chain.decided(identity)
         return Answer() if height is None else Answer(self._evidence_of(height))
 
     def _evidence_of(self, height: int) -> bytes:
@@ -564,22 +633,17 @@ class Replica:
             self._evidence[height] = decisions.evidence_of(self._core.chain, height)
         return self._evidence[height]
 
-    def _enter(self, height: int) -> list[bytes]:
-        """Know the decisions of a block; the ids of those that are new."""
-        fresh: list[bytes] = []
-        for request in self._core.chain.block(height).requests:
-            asked = ballots.decode(request)
-            identity = ballots.identity(asked)
-            if self._heights.setdefault(identity, height) == height:
-                fresh.append(identity)
-                if isinstance(asked, Quarantine):
-                    self._proofs.setdefault((asked.proof.epoch, asked.proof.culprit), asked.proof)
-                    self._note("quarantined", f"voters {sorted(asked.quarantined)} by agreement at height {height}")
-        return fresh
+    def _enter(self, block: Block) -> None:
+        """Take note of who was quarantined in a block."""
+        for request in block.requests:
+            asked, _ = self._rules.read(request)
+            if isinstance(asked, Quarantine):
+                self._keep(asked.proof)
+                self._note("quarantined", f"voters {sorted(asked.quarantined)} by agreement at height {block.height}")
 
-    def _announce(self, identities: Sequence[bytes]) -> None:
+    def _announce(self, block: Block) -> None:
         now_ns = time.monotonic_ns()
-        for identity in identities:
+        for identity in map(self._rules.subject, block.requests):
             waiting = self._asks.pop(identity, ())
             for asked, place in waiting:
                 self._waiters -= 1
@@ -615,10 +679,26 @@ class Replica:
         return turns
 
     def _accuse(self, proof: Proof) -> None:
-        if (proof.epoch, proof.culprit) not in self._proofs and len(self._proofs) < MOST_KEPT:
-            self._proofs[proof.epoch, proof.culprit] = proof
+        if self._keep(proof):
             self._note("accused", f"voter {proof.culprit} of epoch {proof.epoch}: {type(proof).__name__}")
             self._tended_ns = 0
+
+    def _keep(self, proof: Proof) -> bool:
+        """Keep a proof, unless there is one against the same key; whether it is kept.
+
+        There is room for all who vote: where there seems to be none, one against who votes no more goes.
+        """
+        committees = self._core.chain.committees
+        culprit = ballots.culprit_key(proof, committees)
+        if culprit in self._proofs:
+            return False
+        if len(self._proofs) >= MOST_KEPT:
+            gone = next((key for key in self._proofs if key not in committees[-1].keys), None)
+            if gone is None:
+                return False
+            del self._proofs[gone]
+        self._proofs[culprit] = proof
+        return True
 
     def _note(self, what: str, words: str) -> None:
         self._noted.append({"what": what, "words": words, "utc_ns": time.time_ns()})
@@ -631,8 +711,15 @@ class Replica:
                 self.counters.dropped += 1
                 return Overloaded("the replica's inbox is full", "Try again shortly")
             self._inbox.append(event)
-            self._news.notify()
+        self._wake()
         return None
+
+    def _wake(self) -> None:
+        if self._ears is not None:
+            self._ears.wake()
+        else:
+            with self._news:
+                self._news.notify()
 
     def _by_owner(self, work: Callable[[], Any]) -> Any:
         piece = _Work(work, Future())
@@ -651,7 +738,12 @@ class Replica:
             self._inbox.clear()
             self._letters.clear()
         waiting = [asked for entries in self._asks.values() for asked, _ in entries]
-        refusal = SwarmError(f"this replica {self.failure}", "Ask another one")
+        self._asks, self._waiters = {}, 0
+        refusal = SwarmError(f"this replica {self.failure or 'has been closed'}", "Ask another one")
         for event in (*events, *waiting):
             if isinstance(event, (_Ask, _Work)) and not event.future.done():
                 event.future.set_exception(refusal)
+
+
+def _token_bytes(first: Committee, reader: bytes) -> bytes:
+    return b"riskswarm/letters/1\x00" + first.chain + reader

@@ -21,7 +21,8 @@ class ConsensusSettings:
     deadline_s: Annotated[float, Gt(0)] = 5.0
     """How long a motion may take where its mover says nothing, seconds."""
     proposal_ms: Annotated[float, Gt(0)] = 40.0
-    """How long a leader may take to propose: twice the longest usual delay of a message."""
+    """How long a leader may take to propose, at first: twice the longest usual delay of a message. Timers double while
+    more views fail than faulty leaders explain."""
     view_ms: Annotated[float, Gt(0)] = 80.0
     """How long a view may take: three times that delay, and more than ``proposal_ms``."""
     repeat_ms: Annotated[float, Gt(0)] = 100.0

@@ -401,22 +401,24 @@ class SwarmClient:
         proposer : str
             Who moves what is proposed here, for the log.
         keys : str or Path, optional
-            File of the committee's public keys, which every decision is verified against, instead of the home's.
+            File of the committee's public keys, which every decision is verified against, instead of the home's. What
+            is proved of later epochs is kept beside it.
 
         Raises
         ------
         SwarmUnavailable
             The swarm has no committee.
         InvalidInput
-            The file of its keys cannot be read.
+            The file of its keys cannot be read, or that of its epochs beside it does not hold.
         """
         self._refuse_closed()
         path = Path(keys) if keys is not None else self._home / "consensus" / "committee.json"
         if keys is None and not path.exists():
             raise SwarmUnavailable(f"no committee is founded in {self._home}", "Set consensus.voters to 4, 7 or 10")
         first = read_committee(path)
+        deadline_s = self._settings.consensus.deadline_s
         return CommitteeClient(
-            first, self._namespace, deadline_s=self._settings.consensus.deadline_s, proposer=proposer
+            first, self._namespace, deadline_s=deadline_s, proposer=proposer, folder=path.absolute().parent
         )
 
     def calculate_fast(self, portfolio: Portfolio, *, confidence: float = 0.95, timeout_s: float = 10.0) -> FastResult:

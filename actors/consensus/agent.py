@@ -18,7 +18,7 @@ from actors.agent import Agent, Identity
 from actors.consensus.guilt import guilt
 from actors.settings import ShellSettings
 from actors.trading.gate.mandate import judge
-from cluster import pinning, runtime
+from cluster import runtime
 from cluster.errors import LanesUnavailable, SwarmError, SwarmUnavailable
 from cluster.lanes.broadcast import BroadcastAddress
 from consensus.ballots import Ballot
@@ -35,7 +35,6 @@ CALLERS = 32
 CONCURRENCY_GROUPS = {"health": 1, "control": 2, "inbox": 1, "clients": CALLERS}
 """Of the inbox one thread, since it only puts down what came; of clients as many as may wait for decisions."""
 INTRODUCTION_S = 5.0  # how long a peer may take to say where it speaks
-NICENESS = 0  # Ray's workers run at 15, where any other process holds up every view
 SWITCH_S = 0.001  # the thread that takes messages down must not wait 5 ms for the one that reads them
 
 
@@ -68,7 +67,6 @@ class ReplicaAgent(Agent):
         self._settings, self._seat, self._may_make = settings, Seat(Path(folder)), not founded
         self._number = seat_of(identity.agent_id)
         self._opening, self._meeting = threading.Lock(), threading.Lock()
-        self._rank = ""
         self._replica: Replica | None = None
         self._lanes: Lanes | None = None
         self._handles: dict[int, Any] = {}
@@ -82,7 +80,6 @@ class ReplicaAgent(Agent):
         """Open key, committee and log, make oneself known to all who live, and take part."""
         self._key()
         sys.setswitchinterval(SWITCH_S)
-        self._rank = pinning.renice(NICENESS)
         if not self._seat.founded:
             raise SwarmUnavailable("the committee has not been founded", "It is while the swarm comes up")
         if self._replica is None:
@@ -170,15 +167,22 @@ class ReplicaAgent(Agent):
                 self._lanes.ignore(seat)
 
     @runtime.answered_in("inbox")
-    def deliver(self, sender: int, messages: Sequence[bytes]) -> None:
-        """Hear a peer; before this voter takes part, it hears nothing."""
+    def deliver(self, sender: int, messages: Sequence[bytes], token: bytes = b"") -> None:
+        """Hear a peer; before this voter takes part, it hears nothing. Anybody can call this: the token says who does.
+
+        That keeps a peer's room for that peer. Whoever can call can still call without end, or end the process: all who
+        join one Ray trust each other that far.
+        """
         if self._replica is not None:
-            self._replica.deliver(sender, messages)
+            self._replica.deliver(self._replica.vouched(sender, token), messages)
 
     @runtime.answered_in("control")
-    def introduce(self, peer: int, node: str) -> BroadcastAddress | None:
-        """Where this voter speaks, for a peer of the same node that will listen; one that names none will not."""
-        if self._lanes is None:
+    def introduce(self, peer: int, node: str, token: bytes = b"") -> BroadcastAddress | None:
+        """Where this voter speaks, for a peer of the same node that will listen; one that names none will not.
+
+        The peer's token must show that it asks: who is believed to listen is told by no other means.
+        """
+        if self._lanes is None or self._replica is None or self._replica.vouched(peer, token) != peer:
             return None
         if node != runtime.node_id():
             self._lanes.listening.discard(peer)
@@ -224,7 +228,6 @@ class ReplicaAgent(Agent):
             "name": self.identity.agent_id,
             "node": runtime.node_id(),
             "state": self.state.value,
-            "rank": self._rank,
             "transport": "ray" if self._lanes is None else "lanes",
             "by_lane": 0 if self._lanes is None else self._lanes.spoken,
         }
@@ -245,8 +248,8 @@ class ReplicaAgent(Agent):
         assert self._replica is not None
         number = self._replica.number
         left = self._lanes.tell(peers, messages) if self._lanes is not None else peers
-        tellers = [self._peers[peer] for peer in left if peer in self._peers]  # others do not live, or have left
-        return sum(not tell(number, messages) for tell in tellers)
+        live = [peer for peer in left if peer in self._peers]  # others do not live, or have left
+        return sum(not self._peers[peer](number, messages, self._replica.token(peer)) for peer in live)
 
     def _enter(self, seat: int, handle: Any) -> None:
         self._handles[seat], self._peers[seat] = handle, runtime.teller(handle.deliver)
@@ -265,23 +268,24 @@ class ReplicaAgent(Agent):
     def _speak_through_lanes(self, replica: Replica) -> None:
         """Let the peers know where this voter speaks and listens, if it does, or that it does no more."""
         if self._settings.transport == "ray":
-            for handle in self._handles.values():
-                runtime.teller(handle.introduce)(replica.number, "")
+            for peer, handle in self._handles.items():
+                runtime.teller(handle.introduce)(replica.number, "", replica.token(peer))
             return
         node = runtime.node_id()
 
         def introduce(peer: int) -> Any:
             try:
-                call = self._handles[peer].introduce.remote(replica.number, node)
+                call = self._handles[peer].introduce.remote(replica.number, node, replica.token(peer))
                 return runtime.wait_for(call, INTRODUCTION_S)
             except (KeyError, SwarmError, runtime.ActorUnreachable, runtime.QueueFull):
                 return None
 
         try:
-            self._lanes = Lanes(replica.number, tuple(self._handles), introduce, replica.deliver, replica.lost)
+            self._lanes = Lanes(replica.number, tuple(self._handles), introduce, replica.heard, replica.lost)
         except LanesUnavailable:
             return  # peers of another life are told by their own ears, which find nothing to listen to
         self._lanes.start()
+        replica.listen(self._lanes)
 
     def _taking_part(self) -> Replica:
         if self._replica is None:

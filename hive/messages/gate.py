@@ -115,6 +115,8 @@ class GateStatus:
     snapshot_id: str
     committee: str
     """Chain of the committee that must decide what permits more; empty where there is none."""
+    epoch: int
+    """Newest of that committee's epochs that was proved to the gate: it obeys no decision that knows nothing of it."""
 
     @property
     def remarks(self) -> tuple[str, ...]:

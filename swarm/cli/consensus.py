@@ -11,11 +11,11 @@ import typer
 from rich.text import Text
 
 from cluster.errors import InvalidInput
+from consensus import epochs
 from consensus.ballots import KINDS
 from consensus.decisions import Decision, decision_text, read_committee, read_decision
 from consensus.errors import UnknownKind
 from consensus.seats import Seats
-from swarm.boot import committee_path
 from swarm.cli.context import Address, Context, Json, emit
 
 app = typer.Typer(no_args_is_help=True, help="The committee that decides what increases risk.")
@@ -30,9 +30,12 @@ def status(context: typer.Context, address: Address = None, keys: Keys = None, a
 
     here: Context = context.obj
     with here.client(address) as client:
-        said = client.committee(keys=keys).status()
+        committee = client.committee(keys=keys)
+        said = committee.status()
         health = {agent.agent_id: agent.reason for agent in client.health().agents}
-    emit({"replicas": said}, shown(said, health), as_json=as_json)
+    epoch, unkept = committee.present.epoch, committee.unkept
+    value = {"replicas": said, "epoch": epoch, "unkept": unkept}
+    emit(value, shown(said, health, epoch, unkept), as_json=as_json)
 
 
 @app.command()
@@ -119,14 +122,16 @@ def verify(
     keys: Keys = None,
     as_json: Json = False,
 ) -> None:
-    """Check a decision off-line, with nothing but the public keys. Exit code 2: it does not hold."""
+    """Check a decision off-line, with the public keys and what is known beside them. Exit code 2: it does not hold."""
+    from swarm.boot import committee_path  # brings Ray and every agent along
     from swarm.report.consensus import decision as shown
 
     here: Context = context.obj
     trusted = keys if keys is not None else committee_path(here.home)
     if not trusted.exists():
         raise InvalidInput(f"the committee's public keys are not in {trusted}", "Say with --keys where they are")
-    found = read_decision(file, read_committee(trusted))
+    first = read_committee(trusted)
+    found = read_decision(file, first, epochs.read(trusted.absolute().parent, first).committees)
     emit({"holds": True, "keys": str(trusted), **found.summary()}, shown(found), as_json=as_json)
 
 

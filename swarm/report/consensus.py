@@ -17,8 +17,10 @@ OUTCOME_STYLE = {Outcome.APPROVED: "green", Outcome.REJECTED: "red", Outcome.QUA
 SHORT_ID = 12
 
 
-def status(said: Sequence[Mapping[str, Any]], reasons: Mapping[str, str]) -> RenderableType:
-    """One line a seat, and what must be known of where the voters live."""
+def status(
+    said: Sequence[Mapping[str, Any]], reasons: Mapping[str, str], epoch: int = 0, unkept: str = ""
+) -> RenderableType:
+    """One line a seat, the epoch that is proved, and what must be known of where the voters live."""
     columns = ("epoch", "view", "height", "decisions", "nullified_views", "signatures_verified", "syncs", "dropped")
     table = _table("replica", "voter", "state", *(name.replace("_", " ") for name in columns), "decided in", "")
     for one in said:
@@ -29,7 +31,9 @@ def status(said: Sequence[Mapping[str, Any]], reasons: Mapping[str, str]) -> Ren
             continue
         figures = (str(one[column]) for column in columns)
         table.add_row(name, voter, one["state"], *figures, _median(one["latency_histogram_us"]), reason)
-    lines: list[RenderableType] = [table]
+    lines: list[RenderableType] = [table, Text(f"proved up to epoch {epoch}")]
+    if unkept:
+        lines.append(Text(f"a later client of this home may believe voters who have left: {unkept}", style="yellow"))
     nodes = [one["node"] for one in said if one["voter"] is not None and "node" in one]
     if len(nodes) > len(set(nodes)):
         several = f"{len(set(nodes))} nodes: the loss of one takes several"

@@ -72,7 +72,8 @@ def status(found: GateStatus) -> RenderableType:
         )
     )
     if found.committee:
-        parts.append(Text(f"what permits more is decided by the committee {found.committee[:SHORT_ID]}"))
+        known = f"known to this gate up to its epoch {found.epoch}"
+        parts.append(Text(f"what permits more is decided by the committee {found.committee[:SHORT_ID]}, {known}"))
     for name, marks in (("halted", found.halted), ("restricted", found.restricted), ("disabled", found.disabled)):
         if marks:
             parts.append(Text(f"{name}: {', '.join(marks)}"))

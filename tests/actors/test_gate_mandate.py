@@ -4,42 +4,34 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.agent import Identity
 from actors.trading.gate import mandate
+from actors.trading.gate.agent import GateAgent
 from actors.trading.gate.client import GateClient
 from actors.trading.gate.gate import Gate
 from actors.trading.gate.history import DECIDED, JOURNAL, LAYOUT, JournalUnavailable, newest
 from actors.trading.gate.settings import LIMITS
+from cluster import runtime
 from cluster.errors import InvalidInput, InvalidRequest
 from cluster.lanes.lane import Lane
 from cluster.lanes.peer import started
-from consensus import ballots, decisions
-from consensus.ballots import Choice, Moved
-from consensus.simplex.crypto import Signer
-from consensus.simplex.types import (
-    Block,
-    Certificate,
-    Committee,
-    Finality,
-    Kind,
-    finality_fields,
-    packed,
-    vote_bytes,
-)
+from consensus import ballots, decisions, epochs
+from consensus.ballots import Choice
+from consensus.errors import BadCertificate
+from consensus.simplex.types import Certificate, Finality, finality_fields, packed
+from hive.messages.calculation import Role
 from hive.messages.gate import Action, Instruction, Unmandated, Unwarranted, Warrant
 from hive.messages.orders import Mode, Reason, Side
 from tests.actors.test_gate_support import DESK, Orders, make_gate
 from tests.conftest import eventually
+from tests.consensus.signed import Voters
 
-SALT = bytes(16)
-SOON_NS = 60 * 10**9
 REFUSED = [
     (Action.MODE, {"mode": "SAFE_MODE"}),
     (Action.LIMITS, {"max_gross": 2e6}),
@@ -53,55 +45,6 @@ REFUSED = [
     (Action.RECONCILE, {"positions": {"desk": {"AAA": 1.5}}, "cash": {}}),
 ]
 """Everything that permits more than :func:`tightened` does; of limits one that also permits less."""
-
-
-@dataclass
-class Voters:
-    """Four keys, and what they sign: decisions as replicas would certify them, without replicas."""
-
-    seed: int = 0
-    signers: list[Signer] = field(init=False)
-    committee: Committee = field(init=False)
-    ends: list[Finality] = field(default_factory=list)
-
-    def __post_init__(self):
-        self.signers = [Signer(bytes([self.seed, number, *bytes(30)])) for number in range(4)]
-        self.first = self.committee = Committee.founded(tuple(signer.public for signer in self.signers), SALT)
-
-    @property
-    def text(self):
-        return decisions.committee_text(self.first, SALT)
-
-    def final(self, *requests):
-        """A block of these requests, and the quorum that made it final."""
-        c = self.committee
-        block = Block(c.epoch, 1, c.height + 1, 0, c.anchor, requests)
-        subject = (Kind.FINALIZE, c.epoch, 1, block.digest)
-        message = vote_bytes(c.chain, Kind.FINALIZE, c.epoch, 1, block.digest)
-        signatures = tuple((voter, self.signers[voter].sign(message)) for voter in range(3))
-        return block, Finality((block,), Certificate(*subject, signatures))
-
-    def moved(self, motion, choice=Choice.APPROVE):
-        given = [ballots.ballot(signer, self.committee, motion, choice, "no") for signer in self.signers[:3]]
-        return ballots.encode(Moved(self.committee.epoch, motion, tuple(given)))
-
-    def decide(self, kind, payload, *, choice=Choice.APPROVE, in_ns=SOON_NS):
-        """A decision, and what proves it."""
-        motion = ballots.new_motion(kind, payload, expires_utc_ns=time.time_ns() + in_ns)
-        _, final = self.final(self.moved(motion, choice))
-        evidence = packed([[finality_fields(end) for end in self.ends], finality_fields(final)])
-        return decisions.proved(self.first, evidence, motion.id)
-
-    def renewed(self, seed):
-        """The same chain an epoch later, with other keys."""
-        after = Voters(seed)
-        keys = after.committee.keys
-        motion = ballots.new_motion(ballots.MEMBERSHIP, ballots.membership(keys), expires_utc_ns=2**62)
-        block, final = self.final(self.moved(motion))
-        change = ballots.membership_of(motion.payload)
-        after.first, after.committee = self.first, self.committee.after(block, change)
-        after.ends = [*self.ends, final]
-        return after
 
 
 def about(gate: Gate, action, body, voters, **options):
@@ -358,6 +301,101 @@ def test_voters_of_an_epoch_that_has_ended_decide_nothing_any_more(place, voters
         gate.control.mark(Action.RESUME, "AAA", by(about(gate, Action.RESUME, body, after.renewed(seed=5))))
 
 
+def test_a_gate_that_learns_of_later_epochs_obeys_no_keys_of_those_before_in_this_life_and_the_next(place, voters):
+    now, body = voters.renewed(seed=7).renewed(seed=8), {"name": "AAA"}
+    with opened(place) as gate:
+        gate.control.mark(Action.HALT, "AAA")
+        forged = about(gate, Action.RESUME, body, voters)
+        gate.control.mark(Action.RESUME, "AAA", by(forged))  # nothing here says that it is forged
+        gate.control.mark(Action.HALT, "AAA")
+        gate.control.learn(now.known.ends)
+        assert gate.describe().epoch == 2
+        _, _, _, rows = seen(gate)
+        gate.control.learn(now.known.since(gate.control.trust.newest))
+        assert seen(gate)[3] == rows
+        for past in (voters, voters.renewed(seed=7), voters.renewed(seed=9).renewed(seed=8).renewed(seed=6)):
+            with pytest.raises(Unmandated, match="epoch 2"):
+                gate.control.mark(Action.RESUME, "AAA", by(about(gate, Action.RESUME, body, past)))
+    with opened(place) as gate:
+        assert gate.describe().epoch == 2
+        with pytest.raises(Unmandated, match="epoch 2"):
+            gate.control.mark(Action.RESUME, "AAA", by(about(gate, Action.RESUME, body, voters)))
+        gate.control.mark(Action.RESUME, "AAA", by(about(gate, Action.RESUME, body, now)))
+        later = now.renewed(seed=5)
+        gate.control.mark(Action.HALT, "AAA")
+        gate.control.mark(Action.RESUME, "AAA", by(about(gate, Action.RESUME, body, later)))
+    with opened(place) as gate:
+        assert gate.describe().epoch == 3  # of what a decision proved and what was learnt, the later one
+
+
+def test_a_gate_learns_nothing_from_ends_that_do_not_follow_what_it_knows(place, voters):
+    now = voters.renewed(seed=7)
+    with opened(place) as gate:
+        gate.control.learn(now.known.ends)
+        before = seen(gate), gate.describe().epoch
+        for wrong in (now.known.ends, voters.renewed(seed=9).known.ends, [b""], [b"\xc1"], [packed([[], []])]):
+            with pytest.raises(BadCertificate):
+                gate.control.learn(wrong)
+        gate.control.learn([])
+        assert (seen(gate), gate.describe().epoch) == before
+
+
+def test_epochs_that_could_not_be_written_are_learnt_when_they_can(place, voters):
+    ends = voters.renewed(seed=7).known.ends
+    with opened(place) as gate:
+        gate.control._database.execute("PRAGMA busy_timeout=50")
+        blocker = sqlite3.connect(place / JOURNAL, isolation_level=None)
+        blocker.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalUnavailable):
+            gate.control.learn(ends)
+        blocker.execute("ROLLBACK")
+        blocker.close()
+        gate.control.learn(ends)
+        assert gate.describe().epoch == 1
+    with opened(place) as gate:
+        assert gate.describe().epoch == 1
+
+
+@pytest.fixture
+def shell(place, monkeypatch):
+    """The gate's agent as far as it learns of epochs, where no replica lives."""
+    monkeypatch.setattr(runtime, "named_actors", lambda _: [])
+    agent = object.__new__(GateAgent)
+    agent.identity = Identity("gate", Role.GATE, False, "nowhere", "0", 1.0)
+    agent._committee, agent._electors, agent._last_error = place.parent / "committee.json", None, ""
+    return agent
+
+
+def test_a_gate_knows_what_its_home_knows_although_no_committee_lives(place, voters, shell):
+    epochs.keep(place.parent, voters.renewed(seed=7).known)
+    with opened(place) as gate:
+        shell._learn(gate, ask=False)
+        assert (gate.describe().epoch, shell._last_error) == (1, "")
+        shell._learn(gate, ask=True)  # there is nobody to be asked
+        assert gate.describe().epoch == 1
+
+
+def test_neither_a_home_that_does_not_hold_nor_a_committee_that_fails_harms_the_gate(place, voters, shell, monkeypatch):
+    epochs.keep(place.parent, voters.renewed(seed=7).known)
+    file = place.parent / epochs.FILE
+    file.write_text(file.read_text()[:-9])
+    with opened(place) as gate:
+        shell._learn(gate, ask=True)
+        assert "epochs.json" in shell._last_error and gate.describe().epoch == 0
+        monkeypatch.setattr(shell._electors, "refresh", lambda: 1 / 0)
+        shell._learn(gate, ask=True)
+        assert "ZeroDivisionError" in shell._last_error
+        shell._electors.known = voters.renewed(seed=7).known  # what a committee proves counts without the home
+        shell._learn(gate, ask=False)
+        assert gate.describe().epoch == 1
+
+
+def test_a_gate_without_a_committee_learns_nothing(tmp_path, voters):
+    with make_gate(tmp_path) as gate:
+        gate.control.learn(voters.renewed(seed=7).known.ends)
+        assert (gate.describe().committee, gate.describe().epoch) == ("", 0)
+
+
 def test_a_decision_that_could_not_be_written_is_not_used(place, voters):
     with opened(place) as gate:
         gate.control.mark(Action.HALT, "AAA")
@@ -451,6 +489,7 @@ def written(action, body, **more):
         ("raise_limit", mandate.TAG + b"{}", Choice.REJECT, "no instruction"),
         ("raise_limit", mandate.TAG + b"[" * 40_000, Choice.REJECT, "no instruction"),
         ("raise_limit", written("limits", '{"max_gros":1.0}'), Choice.REJECT, "field"),
+        ("raise_limit", written("limits", '{"\\ud800":1.0}'), Choice.REJECT, "? is no field"),
         ("raise_limit", written("limits", '{"max_var":1e999}'), Choice.REJECT, "finite"),
         ("raise_limit", written("limits", '{"max_var":NaN}'), Choice.REJECT, "finite"),
         ("raise_limit", written("limits", '{"max_var":"1"}'), Choice.REJECT, "number"),

@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
 from cluster import head
+from cluster.lanes import broadcast_kernels as kernels
+from cluster.lanes.broadcast import Broadcaster
+from cluster.lanes.layout import PAGE
 from consensus import lanes
 from consensus.lanes import Lanes
 from consensus.simplex.types import packed
 
 PATIENCE_S = 20.0
+
+
+class Ear:
+    """A thread that hears through lanes, as a replica's does."""
+
+    def __init__(self, own):
+        self.lanes, self.closing = own, False
+        own.start()
+        self.thread = threading.Thread(target=self.live)
+        self.thread.start()
+
+    def live(self):
+        while not self.closing:
+            seen = self.lanes.seen()
+            self.lanes.hear()
+            self.lanes.rest(PATIENCE_S, seen)
+
+    def close(self):
+        self.closing = True
+        self.lanes.wake()
+        self.thread.join()
 
 
 class Room:
@@ -19,7 +46,7 @@ class Room:
     def __init__(self):
         self.heard = {number: [] for number in range(3)}
         self.lost = {number: set() for number in range(3)}
-        self.lanes = {}
+        self.lanes, self.ears = {}, {}
         for number in range(3):
             self.begin(number)
 
@@ -35,9 +62,10 @@ class Room:
 
         others = [peer for peer in range(3) if peer != number]
         self.lanes[number] = Lanes(number, others, introduce, hear, self.lost[number].add)
-        self.lanes[number].start()
+        self.ears[number] = Ear(self.lanes[number])
 
     def end(self, number):
+        self.ears.pop(number).close()
         self.lanes.pop(number).close()
 
     def acquainted(self):
@@ -87,9 +115,7 @@ def test_a_replica_that_comes_back_is_heard_again_and_hears(room):
 
 
 def test_who_leaves_is_neither_told_nor_heard_until_it_is_attended_to_again(room):
-    ear = room.lanes[0]._ears[2]
     room.lanes[0].ignore(2)
-    ear.join()
     assert room.lanes[0].tell([1, 2], [b"not to who left"]) == [2]
     assert room.lanes[2].tell([0], [b"from who left"]) == []
     room.lanes[0].attend(2)
@@ -121,3 +147,120 @@ def test_garbage_in_a_slot_is_heard_by_nobody(wrong):
     elif wrong == "torn":
         slot[0] -= 2
     assert lanes._letter(slot, 1) == []
+
+
+@pytest.fixture
+def listener(room):
+    """Makes a fourth replica that hears the peers it is given, each through an introduction of the test's own."""
+    made = []
+
+    def make(introduce, heard):
+        def hear(peer, messages):
+            heard.append((peer, messages))
+
+        made.append(Ear(Lanes(3, tuple(introduce), lambda peer: introduce[peer](), hear, lambda _: None)))
+        return made[-1].lanes
+
+    yield make
+    for own in made:
+        assert own.thread.is_alive()
+        own.close()
+        own.lanes.close()
+
+
+def speaks(room, number):
+    def introduce():
+        room.lanes[number].listening.add(3)
+        return room.lanes[number].address
+
+    return introduce
+
+
+@pytest.mark.parametrize("wrong", ["shape", "stuck", "no number"])
+def test_a_peer_whose_ring_is_not_as_it_should_be_keeps_nobody_else_from_being_heard(room, listener, wrong):
+    with Broadcaster(slots=16, payload_words=1 if wrong == "shape" else lanes.PAYLOAD_WORDS) as mouth:
+        heard = []
+        own = listener({0: speaks(room, 0), 1: lambda: mouth.address}, heard)
+        if wrong != "shape":
+            assert head.until(lambda: not own._found and not any(s.is_alive() for s in own._seekers), PATIENCE_S)
+        if wrong == "stuck":
+            mouth.words[kernels.RING_TAIL] += 1  # it says that there is a message, and there is none
+        else:
+            mouth.publish(np.full(mouth.payload_words, -1))
+
+        def greeted():
+            room.lanes[0].tell([3], [b"good day"])
+            return (0, [b"good day"]) in heard
+
+        for _ in range(3):
+            heard.clear()
+            assert head.until(greeted, PATIENCE_S)
+
+
+def test_a_peer_that_stopped_in_the_middle_of_a_word_is_not_looked_at_without_end():
+    with Broadcaster(slots=16, payload_words=lanes.PAYLOAD_WORDS) as mouth:
+        own = Lanes(1, (0,), lambda peer: mouth.address, lambda peer, messages: None, lambda peer: None)
+        own.start()
+        assert head.until(lambda: bool(own._found), PATIENCE_S)
+        mouth.words[PAGE + kernels.SLOT_SEQUENCE] = 1  # of the first message: it is being written
+        begun_ns, rests = time.monotonic_ns(), 50
+        for _ in range(rests):
+            seen = own.seen()
+            own.hear()
+            own.rest(PATIENCE_S, seen)
+        assert own._sleepless > lanes.MOST_SLEEPLESS  # they ended at once, by themselves
+        assert time.monotonic_ns() - begun_ns >= (rests - lanes.MOST_SLEEPLESS) * lanes.LEAST_REST_NS
+        own.close()
+
+
+def test_who_is_woken_does_not_rest_and_hears_of_what_came_before_it_rang():
+    own = Lanes(1, (), lambda peer: None, lambda peer, messages: None, lambda peer: None)
+    for _ in range(2 * lanes.MOST_SLEEPLESS):
+        seen = own.seen()
+        own.wake()
+        own.rest(PATIENCE_S, seen)
+        assert own._sleepless == 0
+    own.close()
+
+
+def test_a_peer_that_speaks_without_end_is_heard_some_letters_at_a_time(room):
+    heard = []
+    own = Lanes(3, (0,), lambda peer: speaks(room, 0)(), lambda peer, messages: heard.extend(messages), lambda _: None)
+    own.start()
+    assert head.until(lambda: bool(own._found), PATIENCE_S)
+    for number in range(lanes.MOST_AT_A_TIME + 5):
+        room.lanes[0].tell([3], [b"%d" % number])
+    counts = []
+    for _ in range(3):
+        own.hear()
+        counts.append(len(heard))
+    assert counts == [lanes.MOST_AT_A_TIME, *[lanes.MOST_AT_A_TIME + 5] * 2]
+    assert heard == [b"%d" % number for number in range(counts[-1])]
+    own.close()
+
+
+def test_a_search_that_ends_after_its_peer_was_forgotten_does_not_displace_a_later_one(room, listener):
+    late, calls, heard = threading.Event(), [], []
+
+    def introduce():
+        calls.append(None)
+        if len(calls) == 1:
+            assert late.wait(PATIENCE_S)
+        return speaks(room, 0)()
+
+    own = listener({0: introduce}, heard)
+    assert head.until(lambda: len(calls) == 1, PATIENCE_S)
+    first = own._seekers[0]
+    own.ignore(0)
+    own.attend(0)
+
+    def greeted(word):
+        room.lanes[0].tell([3], [word])
+        return (0, [word]) in heard
+
+    assert head.until(lambda: greeted(b"before"), PATIENCE_S)
+    late.set()
+    first.join()
+    assert head.until(lambda: not own._found, PATIENCE_S)
+    assert head.until(lambda: greeted(b"after"), PATIENCE_S)
+    assert len(calls) == 2

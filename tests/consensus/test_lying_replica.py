@@ -6,6 +6,7 @@ import copy
 import itertools
 import time
 
+import numpy as np
 import pytest
 
 from actors.agent import Identity
@@ -59,6 +60,7 @@ class LyingReplica(ReplicaAgent):
             lambda: (epoch, "nobody", others),
             lambda: (epoch, LIAR, [None] * len(given)),
             lambda: (epoch, LIAR, [_mangled(one) for one in given]),
+            lambda: (epoch, np.arange(2), given),
             lambda: b"nothing",
             lambda: time.sleep(STALL_S),
         )
@@ -81,8 +83,14 @@ class LyingReplica(ReplicaAgent):
 
     @runtime.answered_in("clients")
     def log(self, above, most):
-        """Entries that are none."""
-        return self._lie(lambda: [(b"", 1, b"")] * 1000, lambda: "log", lambda: [(1,)])
+        """Entries that are none, or are known by what is no id."""
+        entries = super().log(above, most)
+        return self._lie(
+            lambda: [(b"", 1, b"")] * 1000,
+            lambda: "log",
+            lambda: [(1,)],
+            lambda: [(7, height, evidence) for _, height, evidence in entries],
+        )
 
     @runtime.answered_in("clients")
     def evidence(self):
@@ -122,7 +130,7 @@ def test_every_motion_is_decided_by_the_others(committee, client):
 
 def test_what_was_decided_can_be_read_past_the_liar(committee):
     decision = committee.propose("raise_limit", b"to be found")
-    for _ in range(3):
+    for _ in range(4):
         assert committee.decision(decision.id).asked == decision.asked
         assert decision.id in [entry.id for entry in committee.log()]
         assert committee.evidence() == []

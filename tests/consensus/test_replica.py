@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -22,13 +23,14 @@ from consensus.errors import (
     TooLarge,
     UnknownKind,
 )
-from consensus.replica import Replica
+from consensus.replica import NOBODY, Replica
 from consensus.seats import Seat
 from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import KeyUnusable, load_key
 from consensus.simplex.proofs import ConflictingVotes
 from consensus.simplex.types import Committee, Kind, Request, Vote, encode, packed, vote_bytes
 from consensus.simplex.wal import LogUnusable
+from tests.consensus.logs import torn, written
 
 PATIENCE_S = 20.0
 FAR_NS = 2**62
@@ -141,6 +143,28 @@ def test_what_a_quorum_approves_is_decided_once_with_a_certificate_that_anyone_c
     assert decisions.read_decision(path, calm.committee) == decision
 
 
+def test_a_motion_is_decided_once_though_its_electors_change_their_word(calm):
+    moved = motion()
+    approved, rejected = calm.moved(moved), calm.moved(moved, (0, 1), Choice.REJECT)
+    first = calm.decide(approved)
+    for at in range(4):
+        again = calm.decide(rejected, at)
+        assert (again.outcome, again.height) == (Outcome.APPROVED, first.height)
+    assert [entry[0] for entry in calm.replicas[1].log(first.height - 1, 10)] == [moved.id]
+
+
+def test_of_two_requests_about_one_motion_that_wait_one_is_decided_for_both(calm):
+    moved = [motion() for _ in range(20)]
+    bodies = [[calm.moved(one) for one in moved], [calm.moved(one, (0, 1), Choice.REJECT) for one in moved]]
+    with ThreadPoolExecutor() as both:
+        answers = list(both.map(lambda at: calm.replicas[at].decide(bodies[at], PATIENCE_S), (0, 1)))
+    for one, *found in zip(moved, *answers, strict=True):
+        outcomes = {decisions.proved(calm.committee, answer.evidence, one.id).outcome for answer in found}
+        assert len(outcomes) == 1
+    listed = [entry[0] for entry in calm.replicas[2].log(0, 10**6)]
+    assert all(listed.count(one.id) <= 1 for one in moved)
+
+
 @pytest.mark.parametrize(
     ("kind", "voters", "choice", "outcome"),
     [
@@ -198,6 +222,11 @@ def test_motions_that_cannot_be_are_refused_where_they_are_made():
         ballots.in_time(motion(expires=1), time.time_ns())
     with pytest.raises(InvalidInput, match="no MessagePack"):
         motion("membership", b"")
+    keys = [bytes([number]) * 32 for number in range(4)]
+    for quarantined in ([0, 1], [4], [-1]):  # no committee can be so, and nobody should wait for it to be decided
+        with pytest.raises(InvalidInput, match="names none that can be"):
+            motion("membership", ballots.membership(keys, quarantined))
+    assert motion("membership", ballots.membership(keys, [3]))
 
 
 def test_requests_that_are_no_requests_are_refused_and_the_replica_lives(calm):
@@ -297,7 +326,8 @@ def test_a_decision_that_was_tampered_with_is_refused(calm, tmp_path):
 
 
 def test_keys_and_logs_that_cannot_be_trusted_stop_their_voter_and_not_the_committee(house):
-    house.decide(house.moved(motion()))
+    for _ in range(3):  # so that the middle of its log is not in the last frame, which could only be torn
+        house.decide(house.moved(motion()), at=3)
     with pytest.raises(LogUnusable, match="another process"):
         house.begin(3) if house.replicas.get(3) is None else Replica(house.seats[3], PATIENT, lambda *_: 0)
     house.end(3)
@@ -311,7 +341,7 @@ def test_keys_and_logs_that_cannot_be_trusted_stop_their_voter_and_not_the_commi
         house.begin(3)
     seat.key.with_suffix(".away").rename(seat.key)
     data = bytearray(seat.log.read_bytes())
-    data[len(data) // 2] ^= 0xFF
+    data[len(written(seat)) // 2] ^= 0xFF
     seat.log.write_bytes(data)
     with pytest.raises(LogUnusable, match="damaged"):
         house.begin(3)
@@ -346,10 +376,10 @@ def test_a_voter_without_its_log_abstains_until_the_others_have_told_and_remembe
 def test_a_torn_tail_is_cut_off_and_nothing_decided_is_lost(house):
     wanted = [house.decide(house.moved(motion())) for _ in range(5)]
     house.end(2)
-    with house.seats[2].log.open("ab") as file:
-        file.write(house.seats[2].log.read_bytes()[-40:-1])
+    half = written(house.seats[2])[-40:-1]
+    torn(house.seats[2], half)
     back = house.begin(2)
-    assert back.status()["cut_bytes"] == 39
+    assert back.status()["cut_bytes"] >= len(half.rstrip(b"\x00"))
     assert head.until(lambda: back.status()["height"] >= wanted[-1].height, PATIENCE_S)
     heights = {identity: height for identity, height, _ in back.log(0, 100)}
     assert heights.items() >= {decision.id: decision.height for decision in wanted}.items()
@@ -501,6 +531,34 @@ def test_one_peer_that_says_much_fills_its_own_share_and_keeps_nobody_from_being
     assert house.replicas[0].counters.dropped - before >= 2 * (PATIENT.inbox - share)
     assert house.decide(house.moved(motion())).outcome is Outcome.APPROVED
     assert house.replicas[0].decide([], PATIENCE_S) == []
+
+
+def test_a_token_shows_one_reader_who_its_writer_is_and_nobody_else_anything(house):
+    token = house.replicas[1].token(0)
+    assert house.replicas[0].vouched(1, bytes(64)) == NOBODY
+    assert house.replicas[0].vouched(1, token) == 1
+    for wrong in (b"", bytes(64), house.replicas[2].token(0), house.replicas[1].token(2), None, [token]):
+        assert house.replicas[0].vouched(1, wrong) == NOBODY
+    assert [house.replicas[0].vouched(number, token) for number in (2, 0, 9, -1, None)] == [NOBODY] * 5
+    assert [house.replicas[number].vouched(1, token) for number in (2, 3)] == [NOBODY] * 2
+    house.end(1)
+    assert house.begin(1).token(0) == token  # in every life
+    seat = house.join()
+    assert house.replicas[0].vouched(seat, house.replicas[seat].token(0)) == seat
+
+
+def test_who_has_no_token_takes_no_room_from_the_peer_whose_name_is_used(tmp_path):
+    household = Household(tmp_path)
+    for replica in household.replicas.values():
+        replica.close()  # so that what is put down stays there
+    hears, share = household.replicas[0], PATIENT.inbox // 4
+    hears._letters.clear()
+    hears.counters.dropped = 0
+    hears.deliver(hears.vouched(1, b"no token"), [b"noise"] * (share + 5))
+    assert (hears.counters.dropped, hears.counters.strange) == (5, share + 5)
+    hears.deliver(hears.vouched(1, household.replicas[1].token(0)), [b"word"] * share)
+    assert hears.counters.dropped == 5
+    assert list(hears._letters[1]) == [b"word"] * share
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.swarm.test_command import SWARM, TIMEOUT_S, answer, on_free_ports, swarm
+from tests.swarm.commands import (
+    TIMEOUT_S,
+    Traces,
+    answer,
+    brought_up,
+    down_ends_every_process_and_file_of_its_ray,
+    swarm,
+)
 
 SCRIPT = """
 import contextlib, io, json, sys
@@ -73,29 +79,94 @@ print(json.dumps(found))
 """
 
 
+FORGERY = """
+import contextlib, json, os, sys
+from pathlib import Path
+from actors.trading.gate import mandate
+from cluster import runtime
+from cluster.errors import SwarmError
+from consensus.replica import Answer
+from consensus.simplex.crypto import load_key
+from hive.messages.gate import Action, Warrant
+from swarm import SwarmClient
+from tests.conftest import agent, eventually, stopped
+from tests.consensus.signed import Voters
+
+voters, folder = sys.argv[1:], Path(os.environ["SWARM_HOME"]) / "consensus"
+DESK, HALTED, NAMESPACE = Warrant("ada", "drill"), {"name": "AAPL"}, "riskswarm"
+
+class Forger:
+    '''A process that sits down beside the voters and shows what it was given.'''
+
+    def __init__(self):
+        self.evidence = b""
+
+    def give(self, evidence):
+        self.evidence = evidence
+
+    def ends(self, epoch):
+        return []
+
+    def decide(self, bodies, patience_s):
+        return [Answer(self.evidence)] * len(bodies)
+
+    def decided(self, identities):
+        return [Answer(self.evidence)] * len(identities)
+
+def said(call):
+    try:
+        return str(call())
+    except SwarmError as error:
+        return f"{type(error).__name__}: {error}"
+
+with SwarmClient() as client, client.gate() as gate:
+    fresh = client.committee()
+    known = fresh.present.epoch  # nobody was asked yet
+    keys = {voter: load_key(folder / f"consensus-{voter + 1}" / "key") for voter in range(3)}
+    stolen = Voters.stolen(fresh.first, keys)
+    found = {"left": not any(key.public in fresh.present.keys for key in keys.values())}
+    found |= {"client": known, "gate": eventually(lambda: gate.describe().epoch == known, 30.0)}
+
+    gate.instruct(Action.HALT, HALTED, DESK)
+    payload = mandate.payload(gate.facts().identity, Action.RESUME, HALTED)
+    forged = stolen.decide(mandate.MOVED_AS[Action.RESUME], payload)
+    found["forged"] = said(lambda: gate.instruct(Action.RESUME, HALTED, DESK, decision=forged))
+    found["halted"] = gate.describe().halted
+
+    forger = runtime.spawn(Forger, name="consensus-90", namespace=NAMESPACE, concurrency_groups={})
+    pids = [agent(client, name).pid for name in voters]
+    motion = fresh.motion("raise_limit", b"var 0.3", deadline_s=20.0)
+    epoch, given = fresh.vote(motion)
+    for how in ({}, {"height": 10**6, "parent": bytes(32)}):
+        shown = stolen.decided(motion, **how)
+        runtime.wait_for(forger.give.remote(shown.evidence), 30.0)
+        found[f"shown at {shown.height}"] = getattr(fresh.decision(motion.id), "epoch", None)
+    runtime.wait_for(forger.give.remote(stolen.decided(motion).evidence), 30.0)
+    with contextlib.ExitStack() as still:
+        for pid in pids:
+            still.enter_context(stopped(pid))
+        found["moved"] = said(lambda: fresh.finalize(motion, epoch, given).epoch)
+    runtime.kill(forger)
+    found["done"] = gate.propose(Action.RESUME, HALTED, DESK).decision.epoch
+print(json.dumps(found))
+"""
+
+
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home(tmp_path_factory: pytest.TempPathFactory, traces_of_home: Traces) -> Iterator[Path]:
     """Home of a swarm of four voters that is up."""
     place = tmp_path_factory.mktemp("committee")
-    (place / "config.toml").write_text("[consensus]\nvoters = 4\ndeadline_s = 4.0\n")
-    terminal = subprocess.Popen(
-        [*SWARM, *on_free_ports(), "up"],
-        env={**os.environ, "SWARM_HOME": str(place)},
-        start_new_session=True,
-        stderr=subprocess.PIPE,
-        text=True,
+    (place / "config.toml").write_text(
+        "[consensus]\nvoters = 4\ndeadline_s = 20.0\n[gate]\npatience_s = 2.0\nstale_after_s = 60.0\n"
     )
-    _, words = terminal.communicate(timeout=TIMEOUT_S)
-    assert terminal.returncode == 0, words
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(terminal.pid, signal.SIGHUP)
-    yield place
-    assert swarm(place, "down").returncode == 0
+    with brought_up(place):
+        yield place
 
 
-def test_a_kill_is_released_by_the_committee_and_by_nobody_while_it_has_no_quorum(home: Path) -> None:
+def said_by(home: Path, script: str, *arguments: str) -> dict[str, Any]:
+    """What a script says last, in a process of its own that uses this home."""
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
+        [sys.executable, "-c", script, *arguments],
         env={**os.environ, "SWARM_HOME": str(home)},
         capture_output=True,
         text=True,
@@ -103,7 +174,12 @@ def test_a_kill_is_released_by_the_committee_and_by_nobody_while_it_has_no_quoru
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_a_kill_is_released_by_the_committee_and_by_nobody_while_it_has_no_quorum(home: Path) -> None:
+    found = said_by(home, SCRIPT)
     assert (found["open"], found["killed"]) == ("PASSED", "KILLED")
     assert "committee has to decide" in found["bare word"]
     assert (found["free text"], found["no instruction"]) == ("approved", "rejected")
@@ -144,3 +220,34 @@ def test_decisions_are_exported_verified_off_line_and_outlive_a_voter_that_is_re
     assert swarm(home, "consensus", "replace", "consensus-2").returncode == 2
     assert answer(home, "consensus", "propose", "note", "goes on")["epoch"] == 1
     assert swarm(home, "consensus", "verify", str(path)).returncode == 0
+
+
+def test_the_keys_of_voters_who_have_all_left_move_neither_the_gate_nor_a_client(home: Path) -> None:
+    for name in ("consensus-1", "consensus-3"):
+        replaced = answer(home, "consensus", "replace", name)
+    assert not {"consensus-1", "consensus-2", "consensus-3"} & set(replaced["voters"])
+    found = said_by(home, FORGERY, *replaced["voters"])
+    assert (found["left"], found["client"], found["gate"]) == (True, 3, True)
+    assert "knows nothing of the committee's epoch 3" in found["forged"]
+    assert found["halted"] == ["AAPL"]
+    assert found["shown at 1"] == 0  # no signature tells it from what was decided there
+    assert found["shown at 1000000"] is None
+    assert found["moved"].startswith("Undecided")
+    assert found["done"] == 3
+    assert answer(home, "gate", "status")["epoch"] == 3
+
+    file = home / "consensus" / "epochs.json"
+    file.write_text("{")
+    refused = swarm(home, "consensus", "log")
+    assert refused.returncode == 2 and "epochs.json" in refused.stderr and "delete it" in refused.stderr
+    file.unlink()
+    assert answer(home, "consensus", "status")["epoch"] == 3
+    assert file.exists()
+
+
+def test_down_ends_every_process_and_file_of_its_ray_after_the_launcher_was_killed(
+    home: Path, traces_of_home: Traces
+) -> None:
+    down_ends_every_process_and_file_of_its_ray(home, traces_of_home, launcher_lives=False)
+    kept = ["config.toml", "consensus", "gate", "lock", "ray.log", "snapshots"]
+    assert sorted(path.name for path in home.iterdir()) == kept

@@ -6,6 +6,8 @@ A gate must answer when it is asked, so its kernels are loaded before it says HE
 from __future__ import annotations
 
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,8 +20,10 @@ from actors.settings import ShellSettings
 from actors.trading.gate.history import JOURNAL
 from actors.trading.gate.settings import GateSettings
 from cluster import runtime, topology
-from cluster.errors import LaneLost, LanesUnavailable, SwarmError, SwarmUnavailable, UnknownSnapshot
+from cluster.errors import InvalidInput, LaneLost, LanesUnavailable, SwarmError, SwarmUnavailable, UnknownSnapshot
 from cluster.lanes.settings import LaneSettings
+from consensus.committee import CommitteeClient
+from consensus.errors import NoQuorum
 from hive.market.snapshot import MarketSnapshot
 from hive.messages.calculation import Role
 from hive.messages.fast import Caller, boot_id
@@ -32,7 +36,9 @@ if TYPE_CHECKING:
     from actors.trading.gate.gate import Gate
     from actors.trading.gate.intake import TickIntake
     from cluster.lanes.port import LaneAddress, PortStatus
+    from consensus.simplex.types import Committee
 
+LEARN_S = 2.0  # between looks at which epochs the committee has come to
 FETCH_TIMEOUT_S = 30.0
 
 
@@ -68,6 +74,7 @@ class GateAgent(Agent):
         self._strategy = ("spin" if self.seat.own else PARK) if lanes.wait == AUTO else lanes.wait
         self._gate: Gate | None = None
         self._intake: TickIntake | None = None
+        self._electors: CommitteeClient | None = None
         self._changing = threading.Lock()
         super().__init__(identity, shell)
 
@@ -81,7 +88,7 @@ class GateAgent(Agent):
             if self._gate is not None:
                 return
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._gate = Gate(
+            gate = Gate(
                 settings=self._settings,
                 instruments=self._book_of_accounts.instruments(symbols),
                 accounts=self._book_of_accounts.accounts,
@@ -91,7 +98,10 @@ class GateAgent(Agent):
                 strategy=self._strategy,
                 committee=self._committee,
             )
-            self._gate.snapshot_id = snapshot_id
+            gate.snapshot_id = snapshot_id
+            self._learn(gate, ask=False)  # before anybody can instruct it
+            self._gate = gate
+            threading.Thread(target=self._follow_committee, args=(gate,), name="gate-epochs", daemon=True).start()
         current = self.ask(Role.MARKET_DATA, lambda market: market.header.remote(None, None), FETCH_TIMEOUT_S)
         if current.snapshot_id != snapshot_id:  # it changed while there was no gate to be told
             self.prepare(current.snapshot_id)
@@ -194,6 +204,39 @@ class GateAgent(Agent):
     def seated(self) -> dict[str, Any]:
         """Cores, NUMA node and what must be said of them."""
         return self.seat.told()
+
+    def _follow_committee(self, gate: Gate) -> None:
+        """Ask the committee now and then, on a thread of its own: nothing else waits for it."""
+        while True:
+            self._learn(gate, ask=True)
+            time.sleep(LEARN_S)
+
+    def _learn(self, gate: Gate, *, ask: bool) -> None:
+        """Hand the gate the ends of its committee's epochs, as the home and the committee prove them: voters who have
+        left then decide nothing there although nobody shows a later decision. The gate proves them again, and without
+        them keeps what it knows. Never raises."""
+        try:
+            trust = gate.control.trust
+            if trust is None:
+                return
+            committee = self._electors = self._electors or self._client(trust.first)
+            gate.control.learn(committee.known.since(trust.newest))
+            if ask:
+                with suppress(NoQuorum):  # nobody lives
+                    committee.refresh()
+                trust = gate.control.trust or trust
+                gate.control.learn(committee.known.since(trust.newest))
+        except Exception as error:  # a committee that is down or lies must not harm the gate
+            self._last_error = f"the committee's epochs: {type(error).__name__}: {error}"
+
+    def _client(self, first: Committee) -> CommitteeClient:
+        """The committee, with what its home knows of it where that holds."""
+        namespace = self.identity.namespace
+        try:
+            return CommitteeClient(first, namespace, folder=self._committee.parent)
+        except InvalidInput as error:
+            self._last_error = f"the committee's epochs: {error}"
+            return CommitteeClient(first, namespace)
 
     def _served(self) -> Gate:
         if self._gate is None:

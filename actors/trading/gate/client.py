@@ -365,7 +365,8 @@ class GateClient:
     def _asked(self, operation: int, numbers: Callable[[], np.ndarray]) -> np.ndarray:
         """What may be said twice, said once more where the gate was restarted; its places may be others then."""
         try:
-            self._settle(time.monotonic() + (self._patience_s or PLAIN_S))
+            found = self._facts is not None  # finding the gate the first time is for free, as with checks
+            self._settle(time.monotonic() + ((self._patience_s if found else 0) or PLAIN_S))
             return self._ask(operation, numbers(), self._patience_s)
         except (LaneLost, UnknownSnapshot) as error:
             if self._reach is None:

@@ -26,6 +26,7 @@ from actors.trading.gate.entries import limits_page
 from actors.trading.gate.history import (
     CLOSE,
     COMMITTEE,
+    EPOCH,
     ITSELF,
     MARKS,
     START,
@@ -44,6 +45,7 @@ from cluster.lanes.memory import SharedWords
 from cluster.lanes.page import write
 from cluster.lanes.peer import started
 from consensus import decisions
+from consensus.simplex.types import packed
 from hive.messages.fast import boot_id
 from hive.messages.gate import Action, Instruction, Warrant
 from hive.messages.orders import Mode
@@ -178,6 +180,7 @@ class Control:
             "limits": {name: getattr(settings, name) for name in LIMITS},
             "changed_limits": tuple(n for n in LIMITS if getattr(settings, n) != getattr(self._settings, n)),
             "committee": "" if self._trust is None else self._trust.first.chain.hex(),
+            "epoch": 0 if self._trust is None else self._trust.newest.epoch,
         }
 
     @property
@@ -357,6 +360,36 @@ class Control:
             with self.lock:
                 self._meet()
 
+    @property
+    def trust(self) -> Trust | None:
+        """What the gate knows of its committee; None while it has met none."""
+        return self._trust
+
+    def learn(self, ends: Sequence[bytes]) -> None:
+        """Know of later epochs of the committee, by the ends of the newest that is known and of those after it.
+
+        From then on no decision that knows nothing of them is obeyed. That only ever permits less, and needs nobody's
+        leave; it is on disk before it holds, so that no start forgets it.
+
+        Raises
+        ------
+        BadCertificate
+            One of them ends nothing.
+        JournalUnavailable
+            It is not on disk; what was known before holds.
+        """
+        before = self._trust
+        if before is None or not ends:
+            return
+        newest = decisions.following([before.newest], ends)[-1]  # before anything is held that an instruction needs
+        with self.lock:
+            if self._trust is None or self._trust.newest != before.newest:
+                return  # a decision was faster; whoever asked for these will ask for those after it
+            body = mandate.epoch_facts(newest)
+            write_control(self._database, EPOCH, body, ITSELF, evidence=packed(list(ends)))
+            self._history.apply(EPOCH, body)
+            self._trust = Trust(before.first, newest)
+
     def _carry_out(
         self, action: Action, body: dict[str, Any], by: Warrant, shown: Shown | None, *, loosens: bool
     ) -> None:
@@ -421,7 +454,8 @@ class Control:
         first = decisions.committee_of(self._history.committee, "the gate's journal")
         evidence = newest_evidence(self._database)
         newest = decisions.certified(first, evidence).known[-1] if evidence else first
-        self._trust = Trust(first, newest)
+        noted = first if self._history.epoch is None else mandate.epoch_of(first, self._history.epoch)
+        self._trust = Trust(first, max(newest, noted, key=lambda known: known.epoch))
         return True
 
     def _note_kills(self, by: Warrant) -> None:

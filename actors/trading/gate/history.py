@@ -1,8 +1,8 @@
 """What the gate's database remembers, and the state that follows from it.
 
 Three tables. ``journal`` holds every verdict, fill and release. ``control`` holds every instruction with who gave it
-and why, and the committee's decision where one let it permit more, openings of accounts, the committee's keys, and each
-start and end of a gate. ``checkpoint`` holds the newest copy of the positions,
+and why, and the committee's decision where one let it permit more, openings of accounts, the committee's keys and the
+epochs that it has come to, and each start and end of a gate. ``checkpoint`` holds the newest copy of the positions,
 so that a start reads what came after it and no more. Nothing here knows the compiled book.
 """
 
@@ -83,9 +83,9 @@ FROM journal WHERE operation = 'CHECK' AND allowed > 0
 AND sequence > (SELECT coalesce(max(sequence), 0) FROM journal) - ? AND wall_ns > ? ORDER BY sequence
 """
 
-OPEN, START, CLOSE, COMMITTEE = "open", "start", "close", "committee"
-"""What is written beside the instructions: an account's first holdings, a gate's beginning and end, and the committee
-that it saw first."""
+OPEN, START, CLOSE, COMMITTEE, EPOCH = "open", "start", "close", "committee", "epoch"
+"""What is written beside the instructions: an account's first holdings, a gate's beginning and end, the committee
+that it saw first, and the newest epoch of it that was proved to the gate by more than a decision."""
 ITSELF = Warrant("gate", "")
 """Who says what nobody had to say."""
 MARKS: dict[str, tuple[str, bool]] = {
@@ -165,6 +165,8 @@ class History:
     """Of the gate, from its first start on."""
     committee: str = ""
     """Text of the first committee that a gate saw here; no other takes its place."""
+    epoch: dict[str, Any] | None = None
+    """Of that committee, the newest that was written down, as :func:`actors.trading.gate.mandate.epoch_facts` does."""
 
     def apply(self, action: str, body: Mapping[str, Any]) -> None:
         """Follow one row of control; positions are :meth:`move`'s."""
@@ -188,6 +190,8 @@ class History:
             self.running = None
         elif action == COMMITTEE:
             self.committee = self.committee or body["text"]
+        elif action == EPOCH:
+            self.epoch = dict(body)
         elif action == Action.RECONCILE:
             self.unreconciled = False
 
@@ -315,8 +319,9 @@ def write_control(
     body: Mapping[str, Any],
     by: Warrant,
     decision: Decision | None = None,
+    evidence: bytes | None = None,
 ) -> None:
-    """One row of control, on disk when this returns.
+    """One row of control, on disk when this returns; ``evidence`` is what proves a row that rests on no decision.
 
     Raises
     ------
@@ -325,7 +330,7 @@ def write_control(
     JournalUnavailable
         It is not.
     """
-    proof = (None, None) if decision is None else (decision.id.hex(), decision.evidence)
+    proof = (None, evidence) if decision is None else (decision.id.hex(), decision.evidence)
     row = (time.time_ns(), action, json.dumps(body), by.operator, by.reason, *proof)
     try:
         connection.execute(WRITE, row)

@@ -47,8 +47,8 @@ class Trust:
     first: Committee
     """Whose keys everything is verified against."""
     newest: Committee
-    """Of the latest epoch that a decision which was obeyed has proved. What knows nothing of it is out of date, or of
-    voters who are no members any more."""
+    """Of the latest epoch that was proved, by a decision which was obeyed or by the ends of the epochs before. What
+    knows nothing of it is out of date, or of voters who are no members any more and whose keys anybody may have."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,19 @@ def required(
     if not decision.holds_at(now_utc_ns):
         raise Unmandated(f"{name} came after its deadline", "Propose it again")
     return decision, Trust(trust.first, shown.known[-1])
+
+
+def epoch_facts(committee: Committee) -> dict[str, Any]:
+    """The committee of an epoch, for the journal."""
+    facts = {"epoch": committee.epoch, "keys": [key.hex() for key in committee.keys], "height": committee.height}
+    return facts | {"anchor": committee.anchor.hex(), "quarantined": sorted(committee.quarantined)}
+
+
+def epoch_of(first: Committee, facts: Mapping[str, Any]) -> Committee:
+    """The committee of such facts; the journal wrote them when they were proved."""
+    keys = tuple(bytes.fromhex(key) for key in facts["keys"])
+    anchor, quarantined = bytes.fromhex(facts["anchor"]), frozenset(facts["quarantined"])
+    return Committee(first.chain, facts["epoch"], keys, anchor, facts["height"], quarantined)
 
 
 def approved(decision: Decision) -> Decision:
@@ -271,5 +284,5 @@ def _only(body: Mapping[str, Any], known: tuple[str, ...]) -> None:
 
 
 def _short(text: str) -> str:
-    """A text for a ballot, which has room for no long one."""
-    return text.encode()[: ballots.MOST_REASON_BYTES // 2].decode(errors="ignore")
+    """A text for a ballot, which has room for no long one and for no half of a pair of surrogates."""
+    return text.encode(errors="replace")[: ballots.MOST_REASON_BYTES // 2].decode(errors="ignore")
