@@ -2,24 +2,90 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from actors.trading.gate.settings import GateSettings
 from cluster import head
 from hive.hub.settings import HubSettings
 from hive.messages.health import AgentHealth, SwarmState
 from swarm import SwarmClient
 from swarm.settings import Settings
 
+pytest.register_assert_rewrite("tests.swarm.commands")
+
 RECOVERY_S = 60.0
+BOOT_S = 200.0
 MAX_IN_FLIGHT = 16
 
+GROUPS = {
+    "a committee in the swarm": (
+        "swarm/test_joined_ray.py",
+        "consensus/test_committee.py",
+        "consensus/test_faulty_voters.py",
+        "consensus/test_killed_voters.py",
+        "consensus/test_lying_replica.py",
+        "consensus/test_members.py",
+    ),
+    "the swarm": (
+        "swarm/test_client.py",
+        "swarm/test_fast.py",
+        "swarm/test_gate.py",
+        "swarm/test_market_flow.py",
+        "swarm/test_recovery.py",
+        "swarm/test_report.py",
+        "swarm/test_routing.py",
+        "swarm/test_watch.py",
+        "hive/test_conformance.py",
+    ),
+}
+"""Files of the embedded swarm, each group for one worker, so that no third such swarm is up; one takes as long as the
+other."""
+LONG = (
+    "swarm/test_command.py",
+    "swarm/test_gate_committee.py",
+    "swarm/test_boot.py",
+    "swarm/test_instances.py",
+    "swarm/test_bench.py",
+    "consensus/test_places.py",
+)
+"""Files that take the longest of those that start swarms of their own."""
+GROUP_OF = {f"tests/{name}": group for group, names in GROUPS.items() for name in names}
+
 signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored, and children inherit that
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups first, then the long files; those that need no swarm fill what is left of a worker's time."""
+    order = [*GROUP_OF, *(f"tests/{name}" for name in LONG)]
+    place = {name: number for number, name in enumerate(order)}
+    items.sort(key=lambda item: place.get(_file_of(item.nodeid), len(order)))
+    for item in items:
+        if "client" in getattr(item, "fixturenames", ()) and _file_of(item.nodeid) not in GROUP_OF:
+            raise pytest.UsageError(f"{_file_of(item.nodeid)} uses the embedded swarm: name it in one of GROUPS")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each worker a group, or else a file, at a time."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByGroup(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return GROUP_OF.get(_file_of(nodeid), _file_of(nodeid))
+
+    return ByGroup(config, log)
+
+
+def _file_of(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,14 +102,32 @@ def private_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def settings() -> Settings:
-    """Defaults, with a small bound on calculations in flight and patience with processes that tests kill."""
-    return Settings(hub=HubSettings(max_in_flight=MAX_IN_FLIGHT, max_restarts=1000, ping_timeout_s=2.0))
+    """Defaults, with a small bound on calculations in flight, and patience with a busy machine and what tests kill."""
+    hub = HubSettings(max_in_flight=MAX_IN_FLIGHT, max_restarts=1000, ping_timeout_s=2.0)
+    return Settings(hub=hub, gate=GateSettings(patience_s=1.0), boot_deadline_s=BOOT_S)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Of all workers of this run only one is inside: a dozen processes that start want all cores for themselves."""
+    with Path(__file__).open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def embedded(settings: Settings, home: Path | None = None) -> Iterator[SwarmClient]:
+    """A swarm in this process, which came up while no other one did."""
+    with ExitStack() as stack:
+        with alone():
+            swarm = stack.enter_context(SwarmClient.embedded(settings=settings, home=home))
+        yield swarm
 
 
 @pytest.fixture(scope="session")
 def client(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwarmClient]:
-    with SwarmClient.embedded(settings=settings, home=tmp_path_factory.mktemp("embedded")) as embedded:
-        yield embedded
+    with embedded(settings, tmp_path_factory.mktemp("embedded")) as swarm:
+        yield swarm
 
 
 @pytest.fixture

@@ -30,6 +30,17 @@ def from_file(home, key, text):
     return load(home=configured(home, f"{header}{leaf} = {text}\n"), environment={})
 
 
+def all_from_file(home, texts):
+    """Every setting with its whole key, tables after what stands in none."""
+    lines = []
+    for key in sorted(texts, key=lambda key: ("." in key, key)):
+        table, _, leaf = key.rpartition(".")
+        if table and f"[{table}]" not in lines:
+            lines.append(f"[{table}]")
+        lines.append(f"{leaf} = {texts[key]}")
+    return load(home=configured(home, "\n".join(lines) + "\n"), environment={})
+
+
 def from_environment(home, key, text):
     return load(home=home, environment={f"SWARM_{key.upper().replace('.', '__')}": text})
 
@@ -39,6 +50,15 @@ def from_command_line(home, key, text):
 
 
 SOURCES = {"config.toml": from_file, "environment": from_environment, "command line": from_command_line}
+ALL_AT_ONCE = {
+    "config.toml": all_from_file,
+    "environment": lambda home, texts: load(
+        home=home, environment={f"SWARM_{key.upper().replace('.', '__')}": text for key, text in texts.items()}
+    ),
+    "command line": lambda home, texts: load(
+        home=home, environment={}, overrides=[f"{key}={text}" for key, text in texts.items()]
+    ),
+}
 every_source = pytest.mark.parametrize("source", SOURCES)
 
 
@@ -187,12 +207,14 @@ def test_every_setting_is_described_with_a_default_and_a_meaning():
     assert all(setting.value == setting.default and setting.origin == "default" for setting in EVERY)
 
 
-@every_source
+@pytest.mark.parametrize("source", ALL_AT_ONCE)
 def test_every_default_is_accepted_when_stated(tmp_path, source):
+    texts = {}
     for setting in EVERY:
         text = f'"{setting.value}"' if isinstance(setting.value, str) else str(setting.value)
-        text = text.replace("(", "[").replace(")", "]")
-        assert SOURCES[source](tmp_path, setting.key, text)[0] == Settings()
+        texts[setting.key] = text.replace("(", "[").replace(")", "]")
+    found, origins = ALL_AT_ONCE[source](tmp_path, texts)
+    assert found == Settings() and set(origins) == KEYS
 
 
 @functools.cache
