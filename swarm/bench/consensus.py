@@ -36,6 +36,10 @@ BATCHES = 8
 CRASHES = 5
 DEADLINE_S = 30.0
 PATIENCE_S = 60.0
+GOAL_MEDIAN_MS = {"ray": 20.0, "lanes": 5.0}
+GOAL_TAIL_MS = 50.0
+GOAL_CRASHED_MS = 100.0
+GOAL_PER_SECOND = 200
 CORE_RUNS = 5
 CORE_REQUESTS = 200
 SIGNATURES = 500
@@ -88,7 +92,7 @@ def _committee(settings: Settings, count: int, progress: Callable[[str], None]) 
 def _measured(
     client: CommitteeClient, settings: Settings, size: int, count: int, progress: Callable[[str], None]
 ) -> list[Row]:
-    params = {"voters": size, "by": settings.consensus.transport}
+    params: dict[str, Any] = {"voters": size, "by": settings.consensus.transport}
     voter = runtime.find_actor(replica_name(0), settings.namespace)
     times: dict[str, list[float]] = {"call": [], "vote": [], "decide": [], "whole": []}
     before: list[dict[str, Any]] = []
@@ -113,7 +117,11 @@ def _measured(
     batches = [_timed(lambda: client.propose_all([("raise_limit", b"bench")] * BATCH)) for _ in range(BATCHES)]
     per_second = BATCH * BATCHES / ((time.perf_counter_ns() - began) / 1e9)
     call = row("one Ray call to a replica", times["call"], unit="ms", params=params)
-    goals: dict[str, tuple[str, float]] = {"p50": ("p50", 20.0), "p99": ("p99", 50.0)} if size == 4 else {}
+    goals: dict[str, tuple[str, float]] = {}
+    if size == 4:
+        median_ms = GOAL_MEDIAN_MS[settings.consensus.transport]
+        goals = {"median": ("p50", median_ms), "tail": ("p99", GOAL_TAIL_MS), "crash": ("p99", GOAL_CRASHED_MS)}
+        goals["batch"] = ("p50", BATCH / GOAL_PER_SECOND * 1e3)
     rows = [
         call,
         row(
@@ -121,7 +129,7 @@ def _measured(
             times["whole"],
             unit="ms",
             params=params | spent,
-            goal=goals.get("p50"),
+            goal=goals.get("median"),
             peer=call,
         ),
         row(
@@ -129,7 +137,7 @@ def _measured(
             times["whole"],
             unit="ms",
             params=params,
-            goal=goals.get("p99"),
+            goal=goals.get("tail"),
             peer=call,
         ),
         row("of it, until the ballots are there", times["vote"], unit="ms", params=params, peer=call),
@@ -139,13 +147,14 @@ def _measured(
             batches,
             unit="ms",
             params=params | {"decisions per second": round(per_second)},
+            goal=goals.get("batch"),
             peer=call,
         ),
     ]
     crashed = _crashes(client, settings, size, progress)
     if crashed:
-        goal = ("p99", 100.0) if size == 4 else None
-        rows.append(row("decision when the leader was just killed", crashed, unit="ms", params=params, goal=goal))
+        killed = "decision when the leader was just killed"
+        rows.append(row(killed, crashed, unit="ms", params=params, goal=goals.get("crash")))
     return rows
 
 

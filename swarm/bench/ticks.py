@@ -20,14 +20,13 @@ import numpy as np
 from numba import njit
 
 from actors.market.market_data.ticks import Follower, TickWriter, burst
-from actors.pinned import NICENESS
 from actors.risk.correlation import fast as correlation
 from actors.risk.correlation.estimators import rebuild as correlation_state
 from actors.risk.liquidity import fast as liquidity
 from actors.risk.liquidity.impact import rebuild as liquidity_state
 from actors.risk.value_at_risk import fast as value_at_risk
 from actors.risk.value_at_risk.estimators import rebuild as value_at_risk_state
-from cluster import pinning, runtime
+from cluster import runtime
 from cluster.lanes.atomics import now_ns
 from cluster.lanes.broadcast import Broadcaster, Listener
 from cluster.lanes.broadcast_kernels import TAKEN, hear
@@ -150,8 +149,6 @@ def _seated(settings: Settings, cores: list[int]) -> Iterator[SwarmClient]:
                 tasks = Path(f"/proc/{agent.pid}/task")
                 for task in tasks.iterdir():
                     os.sched_setaffinity(int(task.name), [core.get(agent.role, cores[0])])
-                if agent.role in core:
-                    pinning.renice(NICENESS, task_dir=tasks)  # as an agent with a core of its own is
             yield client
         finally:
             os.sched_setaffinity(0, cores)
