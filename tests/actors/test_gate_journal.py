@@ -94,10 +94,10 @@ def test_gate_closes_while_the_disk_does_not_take_records_and_opens_after(tmp_pa
         assert gate.release(1) is Outcome.JOURNAL_FULL
         assert gate.status()["unrecorded"] == 2
         assert gate.status()["open_orders"] == 8
-        assert eventually(lambda: gate.journal.error is not None, 10.0)
+        assert eventually(lambda: gate.journal.error is not None)
         blocker.execute("ROLLBACK")
         blocker.close()
-        assert eventually(lambda: gate.journal.waiting == 0, 10.0)
+        assert eventually(lambda: gate.journal.waiting == 0)
         assert gate.journal.error is None
         assert gate.release(1) is Outcome.DONE
         assert gate.check(make(Side.BUY, 1.0)).sequence == 10

@@ -253,7 +253,7 @@ def test_the_committee_that_was_seen_first_stays_whatever_becomes_of_its_file(tm
         gate.control.set_mode(Mode.FULL_PERFORMANCE, DESK)  # there is no committee yet
         assert gate.describe().committee == ""
         file.write_text(voters.text)
-        assert eventually(lambda: gate.describe().committee == voters.first.chain.hex(), 5.0)
+        assert eventually(lambda: gate.describe().committee == voters.first.chain.hex())
         file.write_text(other.text)
         gate.control.mark(Action.HALT, "AAA")
         with pytest.raises(Unmandated, match="no decision"):

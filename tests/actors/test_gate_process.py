@@ -99,13 +99,13 @@ def test_kill_from_another_process_closes_the_gate_for_the_next_order_while_chec
     with make_gate(tmp_path) as gate, side(caller, 100_000, 3, True) as busy:
         busy.pipe.send((gate.open(busy.pid, started(busy.pid)), gate.facts))
         client, make = GateClient.here(gate), Orders()
-        assert eventually(lambda: gate.status()["sequence"] > 100, 20.0)
+        assert eventually(lambda: gate.status()["sequence"] > 100)
         assert client.check(make(Side.BUY, 1.0)).decision is Decision.ALLOW
         with side(killer, gate.control.address) as other:
             assert other.answer() == 1
         before = gate.status()
         assert client.check(make(Side.BUY, 1.0)).reason is Reason.KILLED
-        assert eventually(lambda: gate.status()["rejected"] > before["rejected"] + 50, 10.0)
+        assert eventually(lambda: gate.status()["rejected"] > before["rejected"] + 50)
         assert gate.status()["allowed"] == before["allowed"]
         client.close()
 

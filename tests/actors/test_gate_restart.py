@@ -87,7 +87,7 @@ def test_a_gate_that_returns_knows_holdings_reservations_and_instructions(tmp_pa
         gate.close()
         again = make_gate(first, positions={"BBB": 99.0})
     else:
-        assert eventually(lambda: gate.journal.waiting == 0, 10.0)
+        assert eventually(lambda: gate.journal.waiting == 0)
         again = make_gate(crash(first, second))
         gate.close()
     with again:
@@ -111,7 +111,7 @@ def test_an_id_stays_forbidden_over_a_restart_until_its_window_has_passed(tmp_pa
     with make_gate(tmp_path, settings=limits) as gate:
         if time.monotonic_ns() - allowed.ns < 0.9e9:
             assert gate.check(order).reason is Reason.DUPLICATE
-        assert eventually(lambda: gate.check(order).decision is Decision.ALLOW, 10.0)
+        assert eventually(lambda: gate.check(order).decision is Decision.ALLOW)
 
 
 def test_after_a_kill_of_the_process_only_reductions_pass_until_somebody_reconciles(tmp_path):
@@ -185,7 +185,7 @@ def test_a_kill_is_kept_by_a_file_when_the_gate_is_dead_and_a_release_needs_a_pe
     with make_gate(tmp_path) as gate:
         assert gate.check(make(Side.BUY, 1.0)).reason is Reason.KILLED
         assert switch.kill(tmp_path, Warrant("bob", "again")).closed
-        assert eventually(lambda: newest(tmp_path / JOURNAL, 1)["control"][0]["operator"] == "bob", 5.0)
+        assert eventually(lambda: newest(tmp_path / JOURNAL, 1)["control"][0]["operator"] == "bob")
         with pytest.raises(Unwarranted):
             gate.control.release_kill(2, NOBODY)
         assert not gate.control.release_kill(1, DESK)
@@ -228,7 +228,7 @@ def test_a_gate_that_is_told_to_retire_ends_in_order_and_answers_nobody_any_more
     with make_gate(tmp_path) as gate:
         assert not gate.describe().unreconciled
         gate._book.control[switch.RETIRE] = 1
-        assert eventually(lambda: newest(tmp_path / JOURNAL, 1)["control"][0]["action"] == "close", 5.0)
+        assert eventually(lambda: newest(tmp_path / JOURNAL, 1)["control"][0]["action"] == "close")
 
 
 def test_what_permits_less_holds_though_the_disk_refuses_and_what_permits_more_does_not(tmp_path):

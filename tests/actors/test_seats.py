@@ -116,7 +116,7 @@ def test_a_lane_is_in_memory_before_its_caller_hears_of_it_and_refusals_are_note
         pages = (geometry.lane_words - PAGE) * 8 // 4096
         assert _resident(host) - before >= pages
         assert np.count_nonzero(host.port.memory.words[geometry.lane_at(0) + PAGE : geometry.lane_at(1)]) == 0
-        assert eventually(lambda: len(host.notes) == 2, 10.0)
+        assert eventually(lambda: len(host.notes) == 2)
         assert all("does not exist or is not allowed here" in note for note in host.notes)
     finally:
         host.close()

@@ -508,7 +508,7 @@ class Room:
         self.host.close()
 
 
-def reached(condition, seconds=20.0):
+def reached(condition, seconds=120.0):
     give_up = time.monotonic() + seconds
     while not condition() and time.monotonic() < give_up:
         time.sleep(0.001)

@@ -42,7 +42,7 @@ def sleeper():
     process.wait()
 
 
-def becomes(condition, within_s=10.0):
+def becomes(condition, within_s=60.0):
     """Poll until ``condition`` holds."""
     end = time.monotonic() + within_s
     while not condition() and time.monotonic() < end:

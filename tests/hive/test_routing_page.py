@@ -196,7 +196,7 @@ def test_no_torn_page_is_taken(shown: RoutingPage, view: RoutingView) -> None:
                 seen.update(pids)
             return len(seen) > 20
 
-        assert eventually(look, 30.0)
+        assert eventually(look)
     finally:
         done.set()
         writer.join()

@@ -59,7 +59,7 @@ with SwarmClient() as client:
             return False
         agents = {agent.agent_id: agent for agent in health.agents}
         return bool(eval(sys.argv[1], {"health": health, "agents": agents}))
-    print(head.until(holds, 60.0))
+    print(head.until(holds, 150.0))
 """
 
 

@@ -28,11 +28,14 @@ from tests.swarm.commands import (
     swarm,
 )
 
+PARKED_AT_ONCE = ("--set", "hub.max_restarts=1", "--set", "hub.restart_window_s=3600")
+"""An agent that dies a second time is parked, however long this machine takes to see that it died."""
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, traces_of_home: Traces) -> Iterator[Path]:
     """Home of a swarm that is up."""
-    with brought_up(tmp_path_factory.mktemp("up"), "--set", "hub.max_restarts=1") as place:
+    with brought_up(tmp_path_factory.mktemp("up"), *PARKED_AT_ONCE) as place:
         yield place
 
 

@@ -153,7 +153,7 @@ def test_an_agent_that_stands_still_costs_the_patience_and_no_more(healthy: Swar
             partial = desk.calculate()
             assert time.monotonic() - began < 2 * PATIENCE_S
         assert list(partial.missing) == [Role.LIQUIDITY]
-        assert eventually(lambda: desk.calculate().complete, 10.0)
+        assert eventually(lambda: desk.calculate().complete)
 
 
 def test_a_reference_to_nobody_says_so_in_time(client: SwarmClient) -> None:

@@ -75,7 +75,7 @@ def taken(ear: Watch, ticks: int) -> bool:
 
 
 def caught_up(client: SwarmClient, ear: Watch, ticks: int) -> None:
-    assert eventually(lambda: taken(ear, ticks), 20.0), (ear.figures(), client.ticks())
+    assert eventually(lambda: taken(ear, ticks)), (ear.figures(), client.ticks())
 
 
 def pushed(client: SwarmClient, symbols: list[str], prices: list[float], at_ns: int | None = None) -> None:
@@ -187,7 +187,7 @@ def test_lanes_answer_while_a_burst_runs_as_they_do_without(quiet: SwarmClient, 
             rounds += 20
         assert rounds >= 20
         caught_up(quiet, ear, 150_000)
-        assert eventually(lambda: not any(count.incomplete for count in ear.figures().counts.values()), 10.0)
+        assert eventually(lambda: not any(count.incomplete for count in ear.figures().counts.values()))
     for reference in references.values():
         reference.close()
 
@@ -260,9 +260,9 @@ def test_a_watch_outlives_the_agent_that_keeps_it(
         caught_up(quiet, ear, 2)
         before = ear.figures()
         remembered = lambda: runtime.wait_for(quiet._market().watched.remote(), 10.0).peak_value  # noqa: E731
-        assert eventually(lambda: remembered() == peak, 10.0)
+        assert eventually(lambda: remembered() == peak)
         os.kill(agent(quiet, "value_at_risk").pid, signal.SIGKILL)
-        assert eventually(lambda: Role.VALUE_AT_RISK in ear.figures().missing, 10.0)
+        assert eventually(lambda: Role.VALUE_AT_RISK in ear.figures().missing)
         assert ear.figures().volatility == before.volatility
         assert eventually(lambda: not ear.figures().missing)
         after = ear.figures()
@@ -310,7 +310,7 @@ def test_a_new_snapshot_is_stood_upon_and_one_without_its_symbols_ends_the_watch
             days.insert(0, "date", dates)
             days.to_csv(tmp_path / "dearer.csv", index=False)
             quiet.load_prices(tmp_path / "dearer.csv")
-            assert eventually(lambda: not ear.figures().missing and ear.figures().gross > 1.4 * before.gross, 20.0)
+            assert eventually(lambda: not ear.figures().missing and ear.figures().gross > 1.4 * before.gross)
             figures = ear.figures()
             assert figures.gross == pytest.approx(1.5 * before.gross, rel=1e-9)
             assert figures.value - CASH == pytest.approx(1.5 * (before.value - CASH), rel=1e-9)
@@ -320,12 +320,12 @@ def test_a_new_snapshot_is_stood_upon_and_one_without_its_symbols_ends_the_watch
             found = ear.next(20.0).alert
             assert (found.kind, found.priority) == (AlertKind.STALE_DATA, Priority.CRITICAL)
             assert "lacks 2 of its symbols" in found.message
-            assert eventually(lambda: set(ear.figures().missing) == set(SHOWN), 20.0)
-            assert eventually(lambda: "XOM" in ear.figures().missing[Role.LIQUIDITY], 10.0)
+            assert eventually(lambda: set(ear.figures().missing) == set(SHOWN))
+            assert eventually(lambda: "XOM" in ear.figures().missing[Role.LIQUIDITY])
             with pytest.raises(InvalidPortfolio):
                 quiet.watch(book)
             quiet.use_snapshot(current)
-            assert eventually(lambda: taken(ear, 0), 20.0)
+            assert eventually(lambda: taken(ear, 0))
             assert ear.figures().gross == pytest.approx(before.gross, rel=1e-9)
     finally:
         quiet.use_snapshot(current)

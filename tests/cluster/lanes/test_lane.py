@@ -205,14 +205,14 @@ def test_a_payload_of_another_kind_is_one_invalid_request(payload: Any) -> None:
 
 def test_an_answer_goes_to_whom_it_belongs_in_whatever_order_they_are_taken() -> None:
     with served() as port, laned(port) as lane:
-        numbers = [lane.send(ECHO, np.array([float(value)]), patience_s=10.0) for value in range(6)]
+        numbers = [lane.send(ECHO, np.array([float(value)]), patience_s=60.0) for value in range(6)]
         for value in (3, 0, 5, 1, 4, 2):
-            assert lane.receive(numbers[value], patience_s=10.0).tolist() == [value]
-        late = lane.send(ECHO, np.array([7.0]), patience_s=10.0)
-        assert lane.ask(ECHO, np.array([8.0]), patience_s=10.0).tolist() == [8.0]
+            assert lane.receive(numbers[value], patience_s=60.0).tolist() == [value]
+        late = lane.send(ECHO, np.array([7.0]), patience_s=60.0)
+        assert lane.ask(ECHO, np.array([8.0]), patience_s=60.0).tolist() == [8.0]
         with pytest.raises(DeadlineExceeded):  # given up by the question after it, and never taken for another
             lane.receive(late, patience_s=SHORT_S)
-        assert lane.ask(ECHO, np.array([9.0]), patience_s=10.0).tolist() == [9.0]
+        assert lane.ask(ECHO, np.array([9.0]), patience_s=60.0).tolist() == [9.0]
 
 
 def test_threads_that_share_a_lane_never_take_each_others_answers() -> None:
@@ -221,8 +221,8 @@ def test_threads_that_share_a_lane_never_take_each_others_answers() -> None:
         def ask(first: int) -> int:
             right = 0
             for value in range(first, first + 200):
-                number = lane.send(ECHO, np.array([float(value)]), patience_s=10.0)
-                right += lane.receive(number, patience_s=10.0).tolist() == [value]
+                number = lane.send(ECHO, np.array([float(value)]), patience_s=60.0)
+                right += lane.receive(number, patience_s=60.0).tolist() == [value]
             return right
 
         with ThreadPoolExecutor(3) as threads:
@@ -264,7 +264,7 @@ def test_giving_up_more_often_than_there_are_slots() -> None:
             outcomes += [refusal(lambda: lane.ask(ECHO, np.array([-1.0]), patience_s=0.005)) for _ in range(11)]
             assert [type(outcome) for outcome in outcomes] == [DeadlineExceeded] * 4 + [Overloaded] * 8
             let_pass(port, ticket)
-            assert eventually(lambda t=ticket: answered(lane, 1000.0 + t), 10.0)
+            assert eventually(lambda t=ticket: answered(lane, 1000.0 + t))
             for number in range(20):
                 assert lane.ask(ECHO, np.array([float(number)]))[0] == number
 
@@ -283,19 +283,19 @@ def test_late_answers_by_the_dozen_are_all_thrown_away() -> None:
             with pytest.raises(DeadlineExceeded):
                 lane.ask(HOLD, np.array([float(ticket)]), patience_s=0.001)
             let_pass(port, ticket)
-            assert eventually(lambda: port.status().lanes[0].waiting == 0, 10.0)
+            assert eventually(lambda: port.status().lanes[0].waiting == 0)
         assert lane.ask(ECHO, np.array([2.0]))[0] == 2.0
 
 
 def test_a_question_that_is_too_late_is_not_computed() -> None:
     with served() as port, laned(port) as lane, laned(port) as other:
         lane.send(HOLD, np.array([1.0]))
-        assert eventually(lambda: port.memory.words[HELD] == 1, 10.0)
+        assert eventually(lambda: port.memory.words[HELD] == 1)
         with pytest.raises(DeadlineExceeded):
             other.ask(ECHO, np.array([1.0]), patience_s=0.001)
         let_pass(port, 1)
         assert lane.receive()[0] == 1.0
-        assert eventually(lambda: port.status().counters["late"] == 1, 10.0)
+        assert eventually(lambda: port.status().counters["late"] == 1)
 
 
 @pytest.mark.parametrize("patience_s", [-1.0, float("nan"), float("inf")])
@@ -352,9 +352,9 @@ def test_ask_after_send_gets_its_own_answer() -> None:
 def test_a_full_ring_is_overloaded_and_loses_nothing() -> None:
     with served(slots=8) as port, laned(port) as lane:
         for ticket in range(1, 4):
-            lane.send(HOLD, np.array([float(ticket)]), patience_s=10.0)
+            lane.send(HOLD, np.array([float(ticket)]), patience_s=60.0)
             for number in range(7):
-                lane.send(ECHO, np.array([float(number)]), patience_s=10.0)
+                lane.send(ECHO, np.array([float(number)]), patience_s=60.0)
             for ask in (lane.send, lane.ask):
                 with pytest.raises(Overloaded):
                     ask(ECHO, np.array([99.0]))
@@ -389,9 +389,9 @@ def test_an_agent_sleeps_beside_answers_that_nobody_takes() -> None:
             except Overloaded:
                 pass
         words = port.memory.words
-        assert eventually(lambda: words[PORT_COUNTERS + STARVED] > 0, 10.0)
+        assert eventually(lambda: words[PORT_COUNTERS + STARVED] > 0)
         before = port.status().counters
-        assert eventually(lambda: port.status().counters["parked"] > before["parked"], 5.0)
+        assert eventually(lambda: port.status().counters["parked"] > before["parked"])
 
 
 def test_lanes_are_served_in_turn() -> None:
@@ -498,7 +498,7 @@ def test_a_process_that_ended_or_another_of_its_pid_is_a_lost_lane() -> None:
         with side(agent, "obliging", {}) as there:
             remote = there.answer()
             there.kill()
-            assert eventually(lambda: gone(there.pid, remote.started), 10.0)
+            assert eventually(lambda: gone(there.pid, remote.started))
         address, before = mine(port), descriptors()
         ended = LaneAddress(remote, 0, 1)
         reused = replace(address, port=replace(address.port, started=address.port.started + 1))
@@ -635,7 +635,7 @@ def test_a_broken_lane_that_hung_up_is_freed() -> None:
     serving = threading.Thread(target=port.serve, args=(lambda: obliging,), daemon=True)
     serving.start()
     try:
-        assert eventually(lambda: port.memory.words[PORT_COUNTERS + CORRUPT] > 0, 10.0)
+        assert eventually(lambda: port.memory.words[PORT_COUNTERS + CORRUPT] > 0)
         assert port.sweep() == 1
     finally:
         port.stop()
@@ -651,7 +651,7 @@ def test_receive_after_close_is_a_lost_lane() -> None:
         assert port.sweep() == 1
         with laned(port) as second:
             second.send(ECHO, np.array([2.0]))
-            assert eventually(lambda: port.status().lanes[0].waiting == 0, 10.0)
+            assert eventually(lambda: port.status().lanes[0].waiting == 0)
             with pytest.raises(LaneLost):
                 first.receive()
             assert second.receive()[0] == 2.0
@@ -670,8 +670,8 @@ def test_a_closed_lane_is_lost_and_closes_twice() -> None:
 
 def test_a_lane_closed_by_another_thread_ends_what_it_was_asked() -> None:
     with served() as port, laned(port) as lane, ThreadPoolExecutor(2) as pool:
-        asked = pool.submit(lane.ask, HOLD, np.array([1.0]), patience_s=10.0)
-        assert eventually(lambda: port.memory.words[HELD] == 1, 10.0)
+        asked = pool.submit(lane.ask, HOLD, np.array([1.0]), patience_s=60.0)
+        assert eventually(lambda: port.memory.words[HELD] == 1)
         closed = pool.submit(lane.close)
         let_pass(port, 1)
         assert asked.result(10.0)[0] == 1.0
@@ -773,7 +773,7 @@ def test_an_errand_that_timed_out_is_not_done() -> None:
     with served() as port, laned(port) as lane:
         done = []
         lane.send(HOLD, np.array([1.0]), patience_s=30.0)
-        assert eventually(lambda: port.memory.words[HELD] == 1, 10.0)
+        assert eventually(lambda: port.memory.words[HELD] == 1)
         with pytest.raises(TimeoutError):
             port.do(lambda: done.append(1), timeout_s=SHORT_S)
         let_pass(port, 1)
@@ -808,7 +808,7 @@ def test_stopping_while_asked_loses_the_lane() -> None:
     for _ in range(10):
         with served() as port, laned(port) as lane, ThreadPoolExecutor(1) as pool:
             asking = pool.submit(ask)
-            assert eventually(lambda p=port: p.status().counters["served"] > 20, 10.0)
+            assert eventually(lambda p=port: p.status().counters["served"] > 20)
             port.stop()
             assert isinstance(asking.result(10.0), LaneLost)
 
