@@ -116,7 +116,7 @@ def up(settings: Settings, home: Path, progress: Progress) -> Session:
             address = started.address
         try:
             progress("joining Ray", None)
-            dashboard_url = runtime.connect(address, settings.namespace)
+            dashboard_url = _join(address, settings, started)
             record = Session(
                 address=address,
                 namespace=settings.namespace,
@@ -134,6 +134,17 @@ def up(settings: Settings, home: Path, progress: Progress) -> Session:
                 head.stop(started.launcher, started.session_directory)
             raise
         return record
+
+
+def _join(address: str, settings: Settings, started: head.Head | None) -> str:
+    """Join Ray; one that was just started listens before it can be joined, and has as long for that as for starting."""
+    give_up = time.monotonic() + settings.ray.start_deadline_s
+    while True:
+        try:
+            return runtime.connect(address, settings.namespace)
+        except SwarmUnavailable:
+            if started is None or not started.launcher.alive() or time.monotonic() > give_up:
+                raise
 
 
 def down(home: Path) -> str:

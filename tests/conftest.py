@@ -157,6 +157,11 @@ def agent(client: SwarmClient, agent_id: str) -> AgentHealth:
     return next(found for found in client.health().agents if found.agent_id == agent_id)
 
 
+def waiting_at(client: SwarmClient, agent_id: str) -> int:
+    """Questions that an agent has not answered yet."""
+    return {route.agent_id: waiting for route, waiting in client.routes()}[agent_id]
+
+
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
     """The process stands still inside the block, unless the block kills it."""

@@ -23,7 +23,7 @@ from consensus.settings import ConsensusSettings
 from swarm import boot, members
 from swarm.settings import Settings
 
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 STORE_BYTES = 80 * 2**20
 
 

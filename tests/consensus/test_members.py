@@ -30,7 +30,7 @@ from swarm.report.consensus import status
 from swarm.settings import Settings
 from tests.conftest import agent, eventually, stopped
 
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 SETTINGS = Settings(consensus=ConsensusSettings(voters=4, deadline_s=DEADLINE_S))
 
 

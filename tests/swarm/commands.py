@@ -26,6 +26,7 @@ PATIENT = {"SWARM_GATE__PATIENCE_S": "5"}
 BOOTING = {"up", "demo", "bench"}
 """Commands that start a swarm."""
 MANDATED = Path(__file__).parents[2] / "swarm" / "examples" / "mandated.toml"
+UNHURRIED = ("--set", f"boot_deadline_s={BOOT_S}", "--set", f"ray.start_deadline_s={BOOT_S}")
 SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -82,7 +83,7 @@ def brought_up(home: Path, *options: str) -> Iterator[Path]:
     """A home whose swarm was brought up in a terminal that has closed since; down afterwards."""
     with alone():
         terminal = subprocess.Popen(
-            [*SWARM, *on_free_ports(), *options, "--set", f"boot_deadline_s={BOOT_S}", "up"],
+            [*SWARM, *on_free_ports(), *options, *UNHURRIED, "up"],
             env={**os.environ, "SWARM_HOME": str(home)},
             start_new_session=True,
             stderr=subprocess.PIPE,

@@ -11,7 +11,7 @@ import pytest
 from cluster import runtime
 from cluster.errors import CalculationIncomplete, Overloaded
 from swarm import AnswerStatus, Portfolio, SwarmClient, SwarmError
-from tests.conftest import MAX_IN_FLIGHT, agent, eventually, is_healthy, stopped
+from tests.conftest import MAX_IN_FLIGHT, agent, eventually, is_healthy, stopped, waiting_at
 
 ROLES = ["market_data", "value_at_risk", "stress", "correlation", "liquidity", "portfolio"]
 
@@ -49,7 +49,7 @@ def test_hub_with_full_hands_refuses_and_loses_nothing_it_accepted(healthy: Swar
     pid = agent(healthy, "value_at_risk").pid
     with ThreadPoolExecutor(MAX_IN_FLIGHT) as pool:
         with stopped(pid):
-            accepted = [pool.submit(healthy.calculate, book, "var", deadline=30.0) for _ in range(MAX_IN_FLIGHT)]
+            accepted = [pool.submit(healthy.calculate, book, "var", deadline=120.0) for _ in range(MAX_IN_FLIGHT)]
             assert eventually(lambda: healthy.health().in_flight == MAX_IN_FLIGHT)
             with pytest.raises(Overloaded, match="in flight"):
                 healthy.calculate(book, "var")
@@ -70,11 +70,11 @@ def test_killed_agent_leaves_no_calculation_hanging_and_returns_with_its_state(
     expected = healthy.calculate(book)
     asked = role in expected.answers
     with ThreadPoolExecutor(8) as pool, stopped(before.pid):
-        in_flight = [pool.submit(healthy.calculate, book, deadline=30.0) for _ in range(8)]
+        in_flight = [pool.submit(healthy.calculate, book, deadline=120.0) for _ in range(8)]
         if asked:
-            assert eventually(lambda: healthy.health().in_flight == 8)
+            assert eventually(lambda: waiting_at(healthy, role) == 8)
         os.kill(before.pid, signal.SIGKILL)
-        results = [piece.result(timeout=60) for piece in in_flight]
+        results = [piece.result(timeout=150) for piece in in_flight]
     assert all(result.complete for result in results)
     if asked:
         assert {result.answers[role].attempts for result in results} == {2}
@@ -89,12 +89,12 @@ def test_killed_agent_leaves_no_calculation_hanging_and_returns_with_its_state(
 def test_killed_hub_is_asked_again_and_the_roster_registers_anew(healthy: SwarmClient, book: Portfolio) -> None:
     hub, correlation = agent(healthy, "hub"), agent(healthy, "correlation")
     with ThreadPoolExecutor(4) as pool, stopped(correlation.pid):
-        in_flight = [pool.submit(healthy.calculate, book, deadline=60.0) for _ in range(4)]
+        in_flight = [pool.submit(healthy.calculate, book, deadline=120.0) for _ in range(4)]
         assert eventually(lambda: healthy.health().in_flight == 4)
         os.kill(hub.pid, signal.SIGKILL)
         assert eventually(lambda: healthy_hub_pid(healthy) not in (None, hub.pid))
         os.kill(correlation.pid, signal.SIGCONT)
-        results = [piece.result(timeout=90) for piece in in_flight]
+        results = [piece.result(timeout=150) for piece in in_flight]
     assert all(result.complete for result in results)
     assert eventually(lambda: is_healthy(healthy))
     assert agent(healthy, "hub").pid != hub.pid
@@ -122,10 +122,10 @@ def test_calculation_on_a_new_date_survives_the_death_of_the_market_agent(
     market = agent(healthy, "market_data")
     with ThreadPoolExecutor(3) as pool, stopped(market.pid):
         dates = ("2003-02-03", "2004-02-03", "2005-02-03")
-        in_flight = [pool.submit(healthy.calculate, book, as_of=date, deadline=60.0) for date in dates]
+        in_flight = [pool.submit(healthy.calculate, book, as_of=date, deadline=120.0) for date in dates]
         assert eventually(lambda: healthy.health().in_flight == 3)
         os.kill(market.pid, signal.SIGKILL)
-        results = [piece.result(timeout=90) for piece in in_flight]
+        results = [piece.result(timeout=150) for piece in in_flight]
     assert [result.as_of for result in results] == list(dates)
     assert all(result.complete for result in results)
 
@@ -145,5 +145,5 @@ def test_snapshot_that_was_cut_before_a_kill_is_cut_again_after_it(healthy: Swar
     cut = healthy.calculate(book, "var", as_of="2001-09-10")
     os.kill(agent(healthy, "market_data").pid, signal.SIGKILL)
     os.kill(agent(healthy, "value_at_risk").pid, signal.SIGKILL)
-    again = healthy.calculate(book, "var", snapshot=cut.snapshot_id, deadline=60.0)
+    again = healthy.calculate(book, "var", snapshot=cut.snapshot_id, deadline=120.0)
     assert again.report("value_at_risk") == cut.report("value_at_risk")

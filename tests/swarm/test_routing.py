@@ -22,7 +22,7 @@ from swarm.boot import roster
 from swarm.cli.main import app
 from swarm.report.swarm import routes as shown
 from swarm.settings import Settings
-from tests.conftest import agent, eventually, stopped
+from tests.conftest import agent, eventually, stopped, waiting_at
 
 SCENARIOS = OPERATIONS[Role.STRESS]["scenarios"]
 QUESTION = np.full(20, 0.05)
@@ -50,10 +50,6 @@ def routed(client: SwarmClient, page: RoutingPage) -> Iterator[RoutedReference]:
 def row(number: int = 1, **fields: object) -> Route:
     known = {"serving": True, "passed_over": False, "place": 0, "pid": 1, "started": 1, "life": number}
     return Route(Role.STRESS, number, **{**known, **fields})
-
-
-def waiting_at(client: SwarmClient, agent_id: str) -> int:
-    return {route.agent_id: waiting for route, waiting in client.routes()}[agent_id]
 
 
 def test_the_hubs_page_shows_the_roster_and_what_waits(client: SwarmClient) -> None:
