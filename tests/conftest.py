@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from actors.trading.gate.settings import GateSettings
@@ -20,6 +21,10 @@ from swarm import SwarmClient
 from swarm.settings import Settings
 
 pytest.register_assert_rewrite("tests.swarm.commands")
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")  # no test of timing: a machine may be busy
 
 RECOVERY_S = 150.0
 BOOT_S = 200.0

@@ -40,7 +40,7 @@ def recent(snapshot):
     return snapshot.returns[-1260:]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(covariance=covariances())
 def test_risk_parity_gives_every_symbol_the_same_share_of_variance(covariance):
     weights = allocation.risk_parity(covariance, DEFAULTS)
@@ -50,7 +50,7 @@ def test_risk_parity_gives_every_symbol_the_same_share_of_variance(covariance):
     assert np.abs(shares - 1 / len(weights)).max() < 1e-8
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(covariance=covariances())
 def test_risk_parity_equals_the_minimum_that_scipy_finds(covariance):
     n, scale = len(covariance), np.trace(covariance) / len(covariance)
@@ -120,7 +120,7 @@ def test_minimum_variance_on_real_returns_is_not_beaten_by_scipy(recent):
     np.testing.assert_allclose(weights, found.x, rtol=0, atol=1e-5)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(covariance=covariances())
 def test_minimum_variance_meets_the_optimality_conditions(covariance):
     """Every marginal variance is at least the book's, and equal to it wherever a weight is held."""

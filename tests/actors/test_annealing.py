@@ -28,7 +28,7 @@ def choices(n):
 
 
 @given(st.integers(1, 9), st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_exact_is_the_best_of_all_choices(n, seed):
     matrix = np.random.default_rng(seed).normal(size=(n, n))
     problem = annealing.Qubo(matrix + matrix.T, 0.7)

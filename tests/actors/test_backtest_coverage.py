@@ -146,7 +146,7 @@ def test_right_model_is_rejected_about_as_often_as_the_level_says():
     assert rejected[0] / runs > 0.01
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**32), confidence=st.sampled_from([0.9, 0.95, 0.99]))
 def test_quantile_loss_is_least_at_the_quantile(seed, confidence):
     losses = np.random.default_rng(seed).normal(size=2000)

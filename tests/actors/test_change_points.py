@@ -21,7 +21,7 @@ def market(rng, days, rho, n=10, volatility=1.0):
     return 0.01 * volatility * (common + np.sqrt(1 - rho) * rng.normal(size=(days, n)))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**32), n=st.integers(1, 80), ties=st.booleans())
 def test_ranks_and_sums_equal_their_plain_twins(seed, n, ties):
     rng = np.random.default_rng(seed)
@@ -39,7 +39,7 @@ def test_ranks_and_sums_equal_their_plain_twins(seed, n, ties):
         assert passages[0] == kernels.first_passages_plain(values, 0.25, threshold)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), n=st.integers(1, 4))
 def test_standardised_returns_equal_their_plain_twin(seed, n):
     rng = np.random.default_rng(seed)
@@ -52,7 +52,7 @@ def test_standardised_returns_equal_their_plain_twin(seed, n):
     np.testing.assert_allclose(variances, after, rtol=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), n=st.integers(2, 60), hazard=st.floats(0.001, 0.5), precision=st.floats(0.1, 10))
 def test_run_lengths_equal_their_plain_twin(seed, n, hazard, precision):
     scores = np.random.default_rng(seed).normal(size=n)

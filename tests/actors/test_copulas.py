@@ -48,7 +48,7 @@ def ranks(sample):
 
 
 @pytest.mark.parametrize("family", PARAMETERS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), weak=st.booleans())
 def test_density_equals_statsmodels(family, seed, weak):
     parameters = {"gaussian": [-0.3], "student_t": [-0.3, 11.0], "clayton": [0.2], "gumbel": [1.05]}[family]
@@ -198,7 +198,7 @@ def test_book_and_pair_agree_on_two_symbols(snapshot):
     assert pair.log_likelihood == pytest.approx(book.log_likelihood, rel=0.02)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32))
 def test_observations_are_ranks_whatever_the_law(seed):
     sample = np.random.default_rng(seed).standard_cauchy((150, 2))

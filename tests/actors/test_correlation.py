@@ -48,7 +48,7 @@ def _resampled_by_hand(returns, seed, settings):
     return np.array(means)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 2**32),
     days=st.integers(30, 80),

@@ -185,7 +185,7 @@ def test_intervals_of_the_spectrum_hold_the_truth_about_as_often_as_they_say(met
     assert (np.mean(inside, axis=0) > (0.75 if method == "ewma" else 0.85)).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32), n=st.integers(1, 6), block=st.integers(1, 30), weighed=st.booleans())
 def test_resamples_equal_resampling_by_hand(seed, n, block, weighed):
     window = factor_returns(np.random.default_rng(seed), 40, n, 0.3)
@@ -218,7 +218,7 @@ def blocks(rng, sizes, inside, across):
     return correlation[np.ix_(shuffle, shuffle)], np.repeat(np.arange(len(sizes)), sizes)[shuffle]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), sizes=st.lists(st.integers(2, 5), min_size=2, max_size=4))
 def test_clusters_of_a_block_market_are_its_blocks_and_stand_together(seed, sizes):
     correlation, block = blocks(np.random.default_rng(seed), sizes, 0.8, 0.1)

@@ -24,7 +24,7 @@ def fitted():
     return returns, margins, dcc.fit_dcc(np.column_stack([m.residuals for m in margins]), margins)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32), n=st.integers(2, 25), decay=st.floats(0.8, 0.99))
 def test_ewma_monitor_equals_its_plain_twin_day_by_day(seed, n, decay):
     rng = np.random.default_rng(seed)

@@ -33,7 +33,7 @@ def panels(draw, min_symbols=1):
     return returns
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(returns=panels())
 def test_ledoit_wolf_equals_scikit_learn(returns):
     covariance, shrinkage = ledoit_wolf(returns)
@@ -50,7 +50,7 @@ def test_ledoit_wolf_of_real_returns_equals_scikit_learn(snapshot):
     assert shrinkage == pytest.approx(weight, rel=1e-10)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(returns=panels(min_symbols=2))
 def test_ledoit_wolf_keeps_the_total_variance_and_is_symmetric_and_positive(returns):
     covariance, shrinkage = ledoit_wolf(returns)
@@ -85,7 +85,7 @@ def test_value_that_is_not_finite_is_refused(estimator, bad):
         estimator(returns)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(returns=panels(), decay=st.floats(0.5, 0.999))
 def test_ewma_equals_the_recursion_from_day_to_day(returns, decay):
     total, weight = np.zeros((returns.shape[1],) * 2), 0.0
@@ -96,7 +96,7 @@ def test_ewma_equals_the_recursion_from_day_to_day(returns, decay):
     np.testing.assert_allclose(ewma(returns, decay), expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(returns=panels(), decay=st.floats(0.5, 0.999))
 def test_ewma_equals_pandas_about_zero(returns, decay):
     days, symbols = returns.shape
@@ -111,7 +111,7 @@ def test_ewma_weighs_the_newest_day_most():
     assert ewma(returns[::-1], 0.5)[0, 0] == pytest.approx(1 / 7)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(returns=panels(min_symbols=2))
 def test_correlation_is_bounded_symmetric_positive_with_unit_diagonal_and_free_of_scale(returns):
     covariance, _ = ledoit_wolf(returns)
@@ -139,7 +139,7 @@ def test_mean_pair_is_the_mean_over_pairs():
     assert mean_pair(correlation) == pytest.approx((0.2 - 0.4 + 0.8) / 3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32), n=st.integers(2, 30), days=st.integers(5, 400))
 def test_denoised_is_a_positive_definite_correlation_that_keeps_the_factors(seed, n, days):
     """Also where symbols outnumber days, and the sample is singular."""
@@ -206,7 +206,7 @@ def test_nearest_correlation_equals_the_semidefinite_programme(seed):
     assert found.distance <= np.linalg.norm(x.value - matrix) + 1e-6
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), n=st.integers(2, 15), lame=st.booleans())
 def test_nearest_correlation_is_one_and_repairing_it_again_changes_nothing(seed, n, lame):
     rng = np.random.default_rng(seed)

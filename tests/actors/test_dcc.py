@@ -61,7 +61,7 @@ def real_fit(real):
     return dcc.fit_dcc(*real)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32),
     n=st.integers(2, 20),

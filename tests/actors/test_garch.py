@@ -72,7 +72,7 @@ def test_truth_is_recovered_from_a_long_simulation():
     assert fit.residuals.var() == pytest.approx(1.0, abs=0.01)
 
 
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=8, derandomize=True)
 @given(seed=st.integers(0, 2**32), power=st.integers(-6, 3))
 def test_fit_does_not_depend_on_the_unit_of_the_returns(seed, power):
     """Basis points, per cent or fractions: the same digits, so the same optimum."""

@@ -66,7 +66,7 @@ def orders_of(draw, number):
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_kernel_and_plain_twin_agree_on_every_verdict_and_outcome(data):
     limits = data.draw(limits_of())
@@ -398,4 +398,4 @@ class Desk(RuleBasedStateMachine):
 
 
 TestDesk = Desk.TestCase
-TestDesk.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestDesk.settings = settings(max_examples=40, stateful_step_count=30)

@@ -26,7 +26,7 @@ def _coverage(estimates, truth):
     return np.mean([found.lower <= truth <= found.upper for found in estimates])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(n=st.integers(1, 10_000), confidence=st.floats(0.51, 0.9995))
 def test_ranks_are_the_binomial_quantiles(n, confidence):
     lower, upper = binomial_ranks(n, confidence)
@@ -34,7 +34,7 @@ def test_ranks_are_the_binomial_quantiles(n, confidence):
     assert (lower, upper - 1) == tuple(quantiles.astype(int))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(n=st.integers(1, 5000), confidence=st.floats(0.51, 0.9995))
 def test_ranks_cover_the_level_and_no_narrower_pair_does(n, confidence):
     lower, upper = binomial_ranks(n, confidence)

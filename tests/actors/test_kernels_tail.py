@@ -33,7 +33,7 @@ def samples(draw, max_size=4000):
     return losses
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(losses=samples(), confidence=CONFIDENCES)
 def test_tail_selected_is_the_tail_of_the_plain_twin(losses, confidence):
     var, cvar = tail(losses, confidence)
@@ -43,7 +43,7 @@ def test_tail_selected_is_the_tail_of_the_plain_twin(losses, confidence):
     assert kernels.tail_inside(losses.copy(), confidence) == (var, pytest.approx(cvar, rel=1e-12, abs=1e-15))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(losses=samples(max_size=900), confidence=CONFIDENCES, guess=st.floats())
 def test_guess_changes_nothing(losses, confidence, guess):
     var, cvar = tail(losses, confidence)
@@ -52,7 +52,7 @@ def test_guess_changes_nothing(losses, confidence, guess):
     assert found == kernels.tail_of(losses, np.empty(len(losses)), confidence, kernels.NO_GUESS)  # to the bit
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(losses=samples(max_size=900), confidence=CONFIDENCES)
 def test_rows_of_the_tail_weigh_one_and_average_to_cvar(losses, confidence):
     n = len(losses)
@@ -67,7 +67,7 @@ def test_rows_of_the_tail_weigh_one_and_average_to_cvar(losses, confidence):
     assert shares[:found] @ losses[rows[:found]] == pytest.approx(cvar, rel=1e-12, abs=1e-15)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(n=st.integers(1, 100_000), confidence=CONFIDENCES)
 def test_compiled_tail_size_is_the_plain_one(n, confidence):
     assert kernels.counted_tail(n, confidence) == tail_size(n, confidence)
@@ -90,7 +90,7 @@ def test_empty_sample_is_refused():
         kernels.tail(np.empty(0), 0.95)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(losses=samples(max_size=300), rank=st.floats(0, 1))
 def test_losses_are_kept_in_order_by_registers_as_one_by_one(losses, rank):
     threshold = float(np.quantile(losses, rank))

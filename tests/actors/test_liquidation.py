@@ -50,7 +50,7 @@ def test_even_and_immediate_selling_of_the_example():
 
 
 @given(st.floats(1e-8, 1e-4), st.integers(2, 12), st.floats(0.5, 20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_trajectory_is_the_best_that_a_quadratic_program_finds(aversion, steps, days):
     held = almgren_chriss(1.0, PAPER, days, steps, aversion * 1e6)
     tau = days / steps
@@ -149,7 +149,7 @@ def test_worse_conditions_never_score_better(volume, spread, depth, worse):
 
 
 @given(st.integers(0, 10_000), st.integers(1, 40))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_compiled_assessment_is_its_plain_twin(seed, n):
     rng = np.random.default_rng(seed)
     table = rng.uniform(0, 2, (8, n))

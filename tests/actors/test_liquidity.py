@@ -62,7 +62,7 @@ def test_profile_of_two_positions_equals_the_numbers_worked_by_hand(book):
     assert dict(report.profile) == pytest.approx(expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(value=st.floats(1e3, 1e9), growth=st.floats(1.01, 1e3))
 def test_larger_book_takes_longer_and_its_cost_grows_with_the_root_of_its_size(book, value, growth):
     def sizes(amount):
@@ -94,7 +94,7 @@ def test_cost_is_linear_in_the_coefficient_and_days_inverse_in_participation(boo
     assert other.positions[0].participation_days == pytest.approx(2 * base.positions[0].participation_days)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     weights=st.lists(st.floats(-1, 1).filter(lambda w: abs(w) > 1e-3), min_size=3, max_size=3),
     volumes=st.lists(st.floats(1e3, 1e7), min_size=3, max_size=3),

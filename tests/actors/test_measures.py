@@ -46,7 +46,7 @@ def samples(draw, max_size=1500):
     return returns
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(returns=samples(), confidence=CONFIDENCES)
 def test_tail_of_random_samples_equals_skfolio(returns, confidence):
     var, cvar = tail(-returns, confidence)
@@ -73,7 +73,7 @@ def test_whole_tail_size_takes_exactly_that_many_losses(confidence):
             assert tail(losses, float(confidence)) == pytest.approx(expected, rel=1e-12), n
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(returns=samples(max_size=200), confidence=CONFIDENCES)
 def test_cvar_is_the_minimum_of_rockafellar_and_uryasev(returns, confidence):
     losses = -returns
@@ -102,7 +102,7 @@ def test_numpy_inverts_the_same_distribution_and_interpolates_below_it(equal_ret
     assert np.quantile(losses, confidence) < var
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(returns=samples(), confidence=CONFIDENCES, scale=st.floats(0.01, 100), shift=st.floats(-1, 1))
 def test_tail_is_ordered_homogeneous_translation_equivariant_and_blind_to_order(returns, confidence, scale, shift):
     losses = -returns
@@ -114,7 +114,7 @@ def test_tail_is_ordered_homogeneous_translation_equivariant_and_blind_to_order(
     assert tail(np.random.default_rng(0).permutation(losses), confidence) == pytest.approx((var, cvar), rel=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32), n=st.integers(1, 500), mix=st.floats(-1, 1), confidence=CONFIDENCES)
 def test_cvar_of_a_sum_is_at_most_the_sum_of_cvars(seed, n, mix, confidence):
     rng = np.random.default_rng(seed)
@@ -124,7 +124,7 @@ def test_cvar_of_a_sum_is_at_most_the_sum_of_cvars(seed, n, mix, confidence):
     assert together <= tail(first, confidence)[1] + tail(second, confidence)[1] + 1e-9
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(returns=samples(), confidence=CONFIDENCES)
 def test_evar_lies_between_cvar_and_the_worst_loss(returns, confidence):
     losses = -returns
@@ -145,7 +145,7 @@ def test_evar_of_real_returns_is_that_of_skfolio(equal_returns, days, confidence
         assert value == pytest.approx(at_minimum, rel=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32), n=st.integers(2, 300), confidence=CONFIDENCES)
 def test_evar_is_below_its_bound_at_every_exponent(seed, n, confidence):
     rng = np.random.default_rng(seed)
@@ -231,7 +231,7 @@ def test_tail_smaller_than_one_observation_is_the_worst_loss(n, confidence):
     assert tail(losses, confidence) == (losses.max(), losses.max())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32), n=st.integers(2, 60), horizon=st.integers(1, 59))
 def test_horizon_returns_compound_every_overlapping_window(seed, n, horizon):
     daily = np.random.default_rng(seed).normal(0, 0.05, n)

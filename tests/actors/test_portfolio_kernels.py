@@ -21,7 +21,7 @@ def covariances(draw, largest=15):
     return factors @ factors.T / n, rng
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(covariances())
 def test_risk_budgets_are_met_as_by_newton(case):
     covariance, rng = case
@@ -43,7 +43,7 @@ def test_yesterdays_answer_saves_sweeps(snapshot):
     assert 0 < again < first
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(covariances())
 def test_box_minimum_variance_meets_the_optimality_conditions(case):
     covariance, rng = case
@@ -72,7 +72,7 @@ def test_box_minimum_variance_is_that_of_a_general_solver(snapshot):
     assert weights @ covariance @ weights <= plain @ covariance @ plain * (1 + 1e-12)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(covariances())
 def test_rewards_within_boxes_meet_the_optimality_conditions_and_stay_in_the_box(case):
     covariance, rng = case
@@ -144,7 +144,7 @@ def test_what_cannot_be_solved_is_refused():
     assert kernels.risk_budgets(np.full((2, 2), np.nan), np.full(2, 0.5), np.ones(2), 1e-8, 50) == -1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(covariances(largest=9), st.integers(1, 5), st.sampled_from([0.0, 0.3, 3.0]))
 def test_branch_and_bound_finds_the_best_of_all_supports(case, count, size):
     covariance, rng = case

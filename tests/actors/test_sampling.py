@@ -37,7 +37,7 @@ def test_antithetic_points_are_mirrored():
 
 
 @given(n=st.integers(1, 300), inputs=st.integers(1, 4), seed=st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_stratified_sample_has_one_point_in_every_stratum(n, inputs, seed):
     strata = np.floor(uniforms("stratified", n, inputs, seed) * n).astype(int)
     assert all(sorted(strata[:, j]) == list(range(n)) for j in range(inputs))

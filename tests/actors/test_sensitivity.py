@@ -47,14 +47,14 @@ def _shapley_by_definition(covariance):
     return shares / covariance.sum()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(covariances(largest=5))
 def test_shapley_shares_are_those_of_the_definition(covariance):
     shares, _, _ = shapley_shares(covariance, 10, 0)
     assert shares == pytest.approx(_shapley_by_definition(covariance), abs=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(covariances(largest=12), st.integers(0, 100))
 def test_shares_sum_to_one_and_are_not_negative(covariance, seed):
     shares, _, _ = shapley_shares(covariance, 100, seed)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
@@ -27,7 +27,6 @@ def test_binary_kelly_maximises_expected_log_growth():
 
 
 @given(st.floats(0, 1), st.floats(0.1, 10), st.floats(0.1, 5))
-@settings(deadline=None)
 def test_a_quarter_of_kelly_never_passes_half_of_it_and_needs_an_edge(p, b, scale):
     full = max(0.0, p - (1 - p) / b)
     size = sizing.kelly_binary(p, b, scale=scale, cap=1.0)
@@ -56,7 +55,6 @@ def test_many_kelly_is_the_single_one_on_one_asset_and_refuses_a_free_lunch():
 
 
 @given(st.floats(-1e6, 1e6), st.floats(0.01, 1e4))
-@settings(deadline=None)
 def test_lots_are_whole_and_never_rounded_up(units, lot):
     whole = sizing.whole_lots(units, lot)
     assert abs(whole) <= abs(units) * (1 + 1e-6) + 1e-9

@@ -52,7 +52,7 @@ def _loop(snapshot, book, start, end):
     return 1 - value, lost, 1 - index
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     weights=st.lists(st.floats(-2, 2), min_size=3, max_size=3),
     bounds=st.lists(st.integers(0, DAYS), min_size=2, max_size=2, unique=True).map(sorted),
@@ -152,7 +152,7 @@ def test_short_book_gains_when_everything_falls(small, book):
     assert fall.loss.value == pytest.approx(-0.1)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     weights=st.lists(st.floats(-2, 2), min_size=3, max_size=3).filter(lambda w: max(map(abs, w)) > 0.01),
     move=st.floats(-0.5, 0.5),

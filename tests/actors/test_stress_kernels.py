@@ -21,7 +21,7 @@ def questions(draw):
     return moves, rng.normal(0, 0.5, symbols), draw(st.sampled_from([0.75, 0.95, 0.99, 0.999]))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(questions())
 def test_kernels_are_their_plain_twins(question):
     moves, weights, confidence = question

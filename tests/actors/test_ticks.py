@@ -40,7 +40,7 @@ from tests.actors.conftest import make_book
 
 RELEASE = 0.95
 SEEDS = st.integers(0, 2**32)
-EXAMPLES = settings(max_examples=40, deadline=None, derandomize=True)
+EXAMPLES = settings(max_examples=40, derandomize=True)
 
 
 class Floor:

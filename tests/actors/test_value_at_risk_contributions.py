@@ -31,7 +31,7 @@ def real(snapshot, book):
     return book(dict(zip(snapshot.symbols, weights, strict=True))), np.asfortranarray(snapshot.returns)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32), n=st.integers(1, 30), confidence=st.sampled_from([0.9, 0.95, 0.99]))
 def test_components_sum_to_the_measures(book, seed, n, confidence):
     held, positions = _held(book, np.random.default_rng(seed), n)

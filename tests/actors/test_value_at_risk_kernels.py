@@ -26,7 +26,7 @@ def _covariance(rng, n):
     return factors @ factors.T / n * 1e-4
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=SEEDS, rows=st.integers(1, 23), columns=st.integers(1, 2500), scale=st.sampled_from([1.0, -1.0, 0.5]))
 def test_weighted_rows_are_those_of_numpy(seed, rows, columns, scale):
     rng = np.random.default_rng(seed)
@@ -52,7 +52,7 @@ def test_parametric_book_without_positions_carries_nothing():
     np.testing.assert_array_equal(state.contributions(np.zeros(3)), np.zeros(8))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=SEEDS,
     n=st.integers(1, 12),
@@ -114,7 +114,7 @@ def test_empty_history_is_refused():
 # Rolling windows
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=SEEDS, window=st.integers(1, 60), tested=st.integers(1, 80), tied=st.booleans())
 def test_rolling_tails_are_the_tails_of_every_window(seed, window, tested, tied):
     rng = np.random.default_rng(seed)
@@ -146,7 +146,7 @@ def test_filtered_tail_is_the_garch_recursion():
 # Block bootstrap
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=SEEDS, n=st.integers(2, 400), length=st.integers(1, 60), confidence=st.sampled_from([0.6, 0.9, 0.99]))
 def test_bootstrapped_tails_are_the_tails_of_the_resamples_laid_out(seed, n, length, confidence):
     losses, length = np.random.default_rng(seed).standard_t(3, n), min(length, n)

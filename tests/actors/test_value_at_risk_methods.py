@@ -102,7 +102,7 @@ def test_weighted_tail_of_an_example_by_hand():
     assert empirical.weighted_tail(losses, weights, 0.9) == pytest.approx((4.0, (5 * 0.05 + 4 * 0.05) / 0.1))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(seed=st.integers(0, 2**32), n=st.integers(1, 300), confidence=st.floats(0.51, 0.995))
 def test_weighted_cvar_is_the_minimum_of_rockafellar_and_uryasev(seed, n, confidence):
     rng = np.random.default_rng(seed)
@@ -147,7 +147,7 @@ def test_moments_are_those_of_scipy(recent):
     assert parametric.moments(recent) == pytest.approx(expected, rel=1e-10)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(skew=st.floats(-3, 3), excess=st.floats(-2, 12))
 def test_domain_is_where_the_expansion_rises_everywhere(skew, excess):
     z = np.concatenate([np.linspace(-60, 60, 200_001), np.geomspace(60, 1e8, 200), -np.geomspace(60, 1e8, 200)])

@@ -83,7 +83,7 @@ def test_twisting_a_rare_loss_cuts_the_error_of_its_quantile():
     losses=st.lists(st.floats(-10, 10), min_size=2, max_size=80, unique=True),
     confidence=st.sampled_from([0.6, 0.75, 0.9]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_equal_weights_give_the_plain_tail(losses, confidence):
     sample = np.array(losses)
     var, cvar = tail(sample, confidence)

@@ -10,7 +10,7 @@ from cluster.supervision import RestartIntensity
 SECOND_NS = 1_000_000_000
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     max_restarts=st.integers(0, 4),
     within_s=st.integers(1, 5),

@@ -400,7 +400,7 @@ def machines(draw):
     return nodes, options, draw(st.none() | st.frozensets(st.integers(0, cores)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(machine=machines(), count=st.integers(0, 30), reserved=st.integers(0, 3), data=st.data())
 def test_every_plan(machine, count, reserved, data):
     nodes, options, mask = machine
@@ -441,7 +441,7 @@ def test_every_plan(machine, count, reserved, data):
             assert all(set(found.smt[core]) & set(here) for core in whole & found.isolated)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4), data=st.data())
 def test_nobody_shares_while_the_machine_has_a_core_for_everyone(sizes, data):
     edges = [sum(sizes[:n]) for n in range(len(sizes) + 1)]

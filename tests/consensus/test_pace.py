@@ -8,7 +8,10 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consensus.simplex.core import Timing
 from consensus.simplex.pace import MOST_AT_ONCE, MOST_DOUBLINGS, MOST_PAUSES, SLACK, Pace
+from consensus.simplex.types import Kind
+from consensus.simulator.world import World
 
 SIZES = st.sampled_from([4, 7, 10])
 QUICK, SLOW = 1 / SLACK, 1.01 / SLACK
@@ -84,3 +87,21 @@ def test_who_sees_that_the_others_waited_longer_waits_as_long(size: int, share: 
     made = pace(size)
     made.failed(share)
     assert made.factor == min(1 << MOST_AT_ONCE, 1 << int(math.log2(share)))
+
+
+@given(size=SIZES, doublings=st.integers(0, MOST_PAUSES))
+def test_what_is_said_in_a_view_that_was_given_up_is_first_said_again_when_the_pace_allows(
+    size: int, doublings: int
+) -> None:
+    world = World(1, nodes=size)
+    leader = world.committee.leader(1)
+    core = next(node.core for node in world.nodes if node.number != leader)
+    world.cut = lambda _source, _target: True
+    for _ in range(doublings * (faults(size) + 1)):
+        core._pace.failed()
+    world.submit(core.voter, b"request")
+    view = core._at(1)
+    assert world.run(10_000, stop=lambda: Kind.NULLIFY in view.own)
+    assert view.retry is not None
+    assert view.retry - core._now == Timing().repeat_ns << doublings
+    assert not view.repeats

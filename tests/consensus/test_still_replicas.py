@@ -25,7 +25,7 @@ from tests.consensus.test_replica import PATIENCE_S, PATIENT, Household, motion
 
 ROOM = 8
 FAR_NS = 2**62
-KEEN = settings(max_examples=20, stateful_step_count=20, deadline=None, phases=[Phase.generate])
+KEEN = settings(max_examples=20, stateful_step_count=20, phases=[Phase.generate])
 
 
 class StillHousehold(Household):

@@ -22,7 +22,7 @@ from hive.messages.codec import ARRAY, MESSAGE, TUPLE, decode, digest, encode, m
 from hive.messages.estimate import Estimate
 from hive.messages.reports import CorrelationReport, DayLoss, ValueAtRiskReport
 
-moderately = settings(max_examples=60, deadline=None)
+moderately = settings(max_examples=60)
 
 DTYPES = ("<f8", ">f8", "<f4", "<i8", ">i4", "|u1", "|b1", "<U3", "<M8[D]", ">M8[D]")
 shapes = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
@@ -251,7 +251,7 @@ def test_bytes_that_a_constructor_refuses_are_a_value_error(data):
         decode(data)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4))
 def test_damaged_bytes_are_refused_or_still_a_value_and_nothing_else(changes):
     damaged = bytearray(encode(result()))

@@ -14,7 +14,7 @@ from cluster.errors import InvalidPortfolio
 from hive.messages.mandate import FundingFlow, Limits, Mandate, View
 from hive.messages.portfolio import Portfolio, Position, resolve
 
-moderately = settings(max_examples=80, deadline=None)
+moderately = settings(max_examples=80)
 symbols = st.text(st.characters(min_codepoint=33, max_codepoint=0x24F, exclude_categories=["C", "Z"]), min_size=1)
 amounts = st.floats(-1e9, 1e9).filter(lambda number: abs(number) > 1e-6)
 positive = st.floats(1e-3, 1e6)

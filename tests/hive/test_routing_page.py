@@ -71,7 +71,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(EVENTS)
 def test_the_page_shows_what_the_registry_knows_after_every_event(events: list[tuple[str, str]]) -> None:
     chosen = HubSettings(max_restarts=2, breaker_failures=2)

@@ -86,7 +86,7 @@ def test_an_array_of_the_factors_cannot_be_written_to(name):
         getattr(snapshot().factors, name)[0] = 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(last=st.integers(8, DAYS - 2), other=st.integers(0, 99), beyond=st.integers(0, 2))
 def test_nothing_after_the_date_reaches_the_cut(last, other, beyond):
     original, changed = snapshot(), snapshot(changed_after=last, other=other)
@@ -102,7 +102,7 @@ def test_nothing_after_the_date_reaches_the_cut(last, other, beyond):
     assert cut.factors.dates[-1] <= date
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(first=st.integers(20, DAYS - 2), second=st.integers(6, 19))
 def test_a_cut_of_a_cut_is_the_cut(first, second):
     whole = snapshot()

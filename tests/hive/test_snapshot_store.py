@@ -95,7 +95,7 @@ def test_a_file_cut_short_anywhere_is_refused(store, tmp_path):
             store.load(identity)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_never_passes_for_other_data(tmp_path_factory, place, bit):
     directory = tmp_path_factory.getbasetemp() / "flipped"

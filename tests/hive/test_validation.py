@@ -35,7 +35,7 @@ places = st.lists(st.sampled_from(range(4, ROWS - 4, 4)), max_size=8, unique=Tru
 cells = st.tuples(st.sampled_from(sorted(CELL_DEFECTS)), st.integers(0, len(SYMBOLS) - 1))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 1000), rows=places, data=st.data())
 def test_exactly_the_injected_defects_are_listed_and_exactly_their_days_are_gone(seed, rows, data):
     days, prices = walk(seed)
@@ -95,7 +95,7 @@ def test_exactly_the_injected_defects_are_listed_and_exactly_their_days_are_gone
     np.testing.assert_array_equal(values, source)  # the source itself is left alone
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 1000), column=st.integers(0, 2), bad=st.sets(st.integers(0, ROWS - 1), min_size=1))
 def test_a_symbol_with_too_many_bad_cells_goes_whole_and_takes_no_day_along(seed, column, bad):
     days, prices = walk(seed)

@@ -130,10 +130,10 @@ class RingAgainstList(RuleBasedStateMachine):
 
 
 TestRingAgainstList = RingAgainstList.TestCase
-TestRingAgainstList.settings = settings(max_examples=100, stateful_step_count=30, deadline=None, derandomize=True)
+TestRingAgainstList.settings = settings(max_examples=100, stateful_step_count=30, derandomize=True)
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400, derandomize=True)
 @given(slots=SLOTS, start=STARTS, before=st.integers(0, 40), after=st.integers(0, 40), seed=st.integers(0, 2**32))
 def test_garbage_never_becomes_a_message(slots: int, start: int, before: int, after: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -183,7 +183,7 @@ def assert_truthful(words: np.ndarray, hand: np.ndarray, count: int, every: bool
             assert box.tolist() == content(int(hand[kernels.CURSOR]) - 1)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(place=st.integers(0, 8), word=st.one_of(st.integers(LEAST, MOST), st.integers(0, 64)))
 def test_a_header_that_cannot_be_believed_is_no_broadcast(place: int, word: int) -> None:
     with Broadcaster(slots=4, payload_words=PAYLOAD) as broadcast:

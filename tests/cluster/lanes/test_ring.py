@@ -93,10 +93,10 @@ class RingAgainstQueue(RuleBasedStateMachine):
 
 
 TestRingAgainstQueue = RingAgainstQueue.TestCase
-TestRingAgainstQueue.settings = settings(max_examples=120, stateful_step_count=40, deadline=None, derandomize=True)
+TestRingAgainstQueue.settings = settings(max_examples=120, stateful_step_count=40, derandomize=True)
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400, derandomize=True)
 @given(slots=CAPACITIES, size=SIZES, start=STARTS, ahead=st.integers(0, 64), word=ANY_WORD)
 def test_garbage_indices_never_lead_out_of_the_ring(slots: int, size: int, start: int, ahead: int, word: int) -> None:
     inside = {BASE + i * size for i in range(slots)}
@@ -114,7 +114,7 @@ def test_garbage_indices_never_lead_out_of_the_ring(slots: int, size: int, start
         own[PLACE] += slot >= 0
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400, derandomize=True)
 @given(slots=CAPACITIES, start=STARTS, word=ANY_WORD)
 def test_a_tail_that_cannot_be_is_bad(slots: int, start: int, word: int) -> None:
     words, own = memory_of(slots, 9, start), np.array([start, start], np.int64)
@@ -127,7 +127,7 @@ def test_a_tail_that_cannot_be_is_bad(slots: int, start: int, word: int) -> None
 
 # Once, in ring.py: `tail - head` wraps for a head below tail - 2**63, and a writer that has believed it never looks
 # again: it overwrites slots that were not read.
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400, derandomize=True)
 @given(slots=CAPACITIES, start=STARTS, word=ANY_WORD)
 @example(slots=2, start=0, word=LEAST)
 def test_a_head_that_cannot_be_is_bad(slots: int, start: int, word: int) -> None:
@@ -146,7 +146,7 @@ def test_buckets_hold_the_powers_of_two(power: int) -> None:
         holds_one(known, duration)
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=500, derandomize=True)
 @given(duration=st.integers(LEAST, MOST))
 def test_buckets_hold_any_duration(duration: int) -> None:
     holds_one(edges(), duration)
