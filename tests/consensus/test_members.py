@@ -31,6 +31,7 @@ from swarm.settings import Settings
 from tests.conftest import agent, eventually, stopped
 
 DEADLINE_S = 90.0
+BREATH_S = 0.03  # between motions of the load
 SETTINGS = Settings(consensus=ConsensusSettings(voters=4, deadline_s=DEADLINE_S))
 
 
@@ -78,12 +79,12 @@ def seated(committee):
 
 @contextmanager
 def load(first, decided):
-    """Motions without a pause; none may fail, and some must be decided before the block, in it and after it."""
+    """One motion after the other; none may fail, and some must be decided before the block, in it and after it."""
     stop, failures = threading.Event(), []
 
     def move():
         own = CommitteeClient(first, SETTINGS.namespace, deadline_s=DEADLINE_S)
-        while not stop.is_set():
+        while not stop.wait(BREATH_S):
             try:
                 decided.update((decision.id, decision) for decision in own.propose_all([("note", b"load")] * 4))
             except SwarmError as error:
