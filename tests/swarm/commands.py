@@ -74,10 +74,11 @@ def forked(program: str, arguments: Sequence[str], environment: Mapping[str, str
     """
     with tempfile.TemporaryDirectory() as place, _preparing:
         out, err = (Path(place, name) for name in ("out", "err"))
-        asked = {"program": program, "arguments": arguments, "environment": dict(environment), "directory": str(Path.cwd())}
+        asked = {"program": program, "arguments": arguments, "environment": dict(environment)}
+        asked |= {"directory": str(Path.cwd()), "out": str(out), "err": str(err)}
         prepared = _prepared()
         assert prepared.stdin is not None and prepared.stdout is not None
-        prepared.stdin.write(json.dumps(asked | {"out": str(out), "err": str(err)}) + "\n")
+        prepared.stdin.write(json.dumps(asked) + "\n")
         prepared.stdin.flush()
         if not select.select([prepared.stdout], [], [], TIMEOUT_S)[0]:
             prepared.kill()
