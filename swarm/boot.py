@@ -145,6 +145,7 @@ def _join(address: str, settings: Settings, started: head.Head | None) -> str:
         except SwarmUnavailable:
             if started is None or not started.launcher.alive() or time.monotonic() > give_up:
                 raise
+        time.sleep(POLL_S)
 
 
 def down(home: Path) -> str:

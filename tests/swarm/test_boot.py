@@ -84,6 +84,61 @@ def test_port_that_somebody_takes_while_ray_starts_is_named_and_nothing_is_left(
     assert eventually(lambda: not traces.files()), traces.files()
 
 
+LATE = """
+import os, sys, threading
+from pathlib import Path
+from cluster import head, runtime
+from cluster.errors import SwarmUnavailable
+from cluster.session import Process
+from swarm import boot
+from swarm.settings import RaySettings, Settings
+
+port, dashboard_port = map(int, sys.argv[2:])
+runtime.use_token(create=True)
+started = []
+
+def begun(launcher):
+    return head.Head(launcher, f"127.0.0.1:{port}", "", "")
+
+def start():
+    log, deadline_s = Path(sys.argv[1], "ray.log"), 100.0
+    started.append(head.start(port=port, dashboard_port=dashboard_port, cpus=1, log=log, deadline_s=deadline_s))
+
+def refused(launcher, deadline_s):
+    try:
+        boot._join(f"127.0.0.1:{port}", Settings(ray=RaySettings(start_deadline_s=deadline_s)), launcher)
+    except SwarmUnavailable:
+        return True
+
+assert refused(None, 100.0), "nobody has started it"
+assert refused(begun(Process(pid=os.getpid(), started=0.0)), 100.0), "whoever started it has ended"
+assert refused(begun(Process.of(os.getpid())), 0.2), "it takes too long"
+thread = threading.Timer(1.0, start)
+thread.start()
+try:
+    boot._join(f"127.0.0.1:{port}", Settings(ray=RaySettings(start_deadline_s=100.0)), begun(Process.of(os.getpid())))
+    thread.join()
+    runtime.disconnect()
+finally:
+    thread.join()
+    head.stop(started[0].launcher, started[0].session_directory)
+print("joined")
+"""
+
+
+def test_a_ray_that_was_started_and_cannot_be_joined_yet_is_joined_when_it_can(tmp_path: Path, traces: Traces) -> None:
+    ports = map(str, free_ports(2))
+    done = subprocess.run(
+        [sys.executable, "-c", LATE, str(tmp_path), *ports],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.stdout.endswith("joined\n"), done.stderr
+    assert eventually(lambda: not traces.processes() and not traces.files()), (traces.processes(), traces.files())
+
+
 LEAVES = """
 import os, sys
 if os.fork() == 0:
