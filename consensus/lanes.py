@@ -65,13 +65,15 @@ class Lanes:
         self.spoken = self.heard = self.missed = 0
         self._closing, self._sleepless = False, 0
         self._peers = tuple(peers)
-        self._attended: dict[int, object] = {}
-        """Peers to be listened to, each with a mark of its own: who was forgotten meanwhile and is back has another."""
+        self._attended: dict[int, threading.Event] = {}
+        """Peers to be listened to, each with a mark of its own: who was forgotten meanwhile and is back has another. To
+        look for the peer at once, it is set."""
         self._seekers: list[threading.Thread] = []
-        self._found: deque[tuple[int, object, Listener]] = deque()
+        self._found: deque[tuple[int, threading.Event, Listener]] = deque()
         """For the thread that hears, which alone touches listeners."""
-        self._listeners: dict[int, tuple[object, Listener]] = {}
+        self._listeners: dict[int, tuple[threading.Event, Listener]] = {}
         self._bell = Bell()
+        self._load()
 
     @property
     def address(self) -> BroadcastAddress:
@@ -115,14 +117,21 @@ class Lanes:
             time.sleep(LEAST_REST_NS / 1e9)
 
     def attend(self, peer: int) -> None:
-        """Listen to a peer, through all its lives. One thread calls this and :meth:`ignore`."""
-        if peer not in self._attended:
-            self._attended[peer] = object()
+        """Listen to a peer, through all its lives; if it is being looked for, then at once, since it has begun to live.
+
+        One thread calls this and :meth:`ignore`.
+        """
+        if peer in self._attended:
+            self._attended[peer].set()
+        else:
+            self._attended[peer] = threading.Event()
             self._seek(peer, 0.0)
 
     def ignore(self, peer: int) -> None:
         """Neither tell nor hear a peer any more."""
-        self._attended.pop(peer, None)
+        mark = self._attended.pop(peer, None)
+        if mark is not None:
+            mark.set()
         self.listening.discard(peer)
 
     def tell(self, peers: Sequence[int], messages: list[bytes]) -> list[int]:
@@ -143,28 +152,42 @@ class Lanes:
     def close(self) -> None:
         """Fall silent and stop listening; nobody may hear any more."""
         self._closing = True
+        for mark in self._attended.values():
+            mark.set()
         for seeker in self._seekers:
             seeker.join()
         for listener in (*(found[2] for found in self._found), *(known[1] for known in self._listeners.values())):
             listener.close()
         self._mouth.close()
 
+    def _load(self) -> None:
+        """What hearing is compiled of, half a second that the first word of a peer would else wait for."""
+        own = Listener(self.address, "park", most=MOST_AT_A_TIME)
+        own.poll()
+        rest([own], 0.0, (self._bell, self._bell.seen()))
+        self._bell.ring()
+        own.close()
+
     def _seek(self, peer: int, pause_s: float) -> None:
         """Look for where a peer speaks, after a pause, until it is found or forgotten."""
         mark = self._attended.get(peer)
+        if mark is None:
+            return
         seeker = threading.Thread(target=self._find, args=(peer, mark, pause_s), name=f"seeker-{peer}", daemon=True)
         self._seekers = [*(other for other in self._seekers if other.is_alive()), seeker]
         seeker.start()
 
-    def _find(self, peer: int, mark: object, pause_s: float) -> None:
-        time.sleep(pause_s)
-        while mark is not None and self._attended.get(peer) is mark and not self._closing:
+    def _find(self, peer: int, mark: threading.Event, pause_s: float) -> None:
+        mark.wait(pause_s)
+        while self._attended.get(peer) is mark and not self._closing:
+            mark.clear()
             listener = self._met(peer)
             if listener is not None:
                 self._found.append((peer, mark, listener))
                 return
             pause_s = min(max(2 * pause_s, SHORTEST_PAUSE_S), LONGEST_PAUSE_S)
-            time.sleep(pause_s)
+            if mark.wait(pause_s):
+                pause_s = 0.0
 
     def _met(self, peer: int) -> Listener | None:
         """Where a peer speaks now, if it does, and into a ring like all replicas'."""
@@ -180,7 +203,7 @@ class Lanes:
         listener.close()
         return None
 
-    def _hear_from(self, peer: int, mark: object, listener: Listener) -> bool:
+    def _hear_from(self, peer: int, mark: threading.Event, listener: Listener) -> bool:
         """Hear what a peer has said, if anything; let go of one that is forgotten or whose process has ended."""
         if self._attended.get(peer) is not mark:
             del self._listeners[peer]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -112,6 +114,58 @@ def test_a_replica_that_comes_back_is_heard_again_and_hears(room):
         return (0, [b"welcome"]) in room.heard[2] and (2, [b"thanks"]) in room.heard[0]
 
     assert head.until(greeted, PATIENCE_S)
+
+
+def test_who_has_begun_to_live_is_looked_for_at_once(room, monkeypatch):
+    for pause in ("SHORTEST_PAUSE_S", "LONGEST_PAUSE_S"):
+        monkeypatch.setattr(lanes, pause, 1000.0)
+    room.end(2)
+    assert head.until(lambda: room.lost[0] == room.lost[1] == {2}, PATIENCE_S)
+    room.begin(2)
+    room.lanes[0].attend(2)
+
+    def greeted():
+        room.lanes[2].tell([0], [b"here"])
+        return (2, [b"here"]) in room.heard[0]
+
+    assert head.until(greeted, PATIENCE_S)
+    assert room.lanes[2].listening == {0}
+
+
+LOADED = """
+from cluster.lanes import broadcast_kernels
+from consensus.lanes import Lanes
+
+def loads():
+    kernels = [kernel for kernel in vars(broadcast_kernels).values() if hasattr(kernel, "stats")]
+    return sum(sum(kernel.stats.cache_hits.values()) + sum(kernel.stats.cache_misses.values()) for kernel in kernels)
+
+told, ears = [], {}
+
+def hear(*heard):
+    told.append(heard)
+
+for number in (0, 1):
+    ears[number] = Lanes(number, (1 - number,), lambda peer: ears[peer].address, hear, print)
+before = loads()
+assert before > 0
+for own in ears.values():
+    own.listening.update({0, 1})
+    own.start()
+while not told:
+    ears[0].tell([1], [b"word"])
+    seen = ears[1].seen()
+    ears[1].hear()
+    ears[1].rest(1.0, seen)
+assert told[0] == (0, [b"word"])
+print(loads() - before)
+"""
+
+
+def test_nothing_is_loaded_while_a_peer_speaks() -> None:
+    """But for speaking itself, which loads in five milliseconds; hearing would take half a second."""
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout.split() == ["1"], done.stderr
 
 
 def test_who_leaves_is_neither_told_nor_heard_until_it_is_attended_to_again(room):
