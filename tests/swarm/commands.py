@@ -81,7 +81,9 @@ def forked(program: str, arguments: Sequence[str], environment: Mapping[str, str
         prepared.stdin.write(json.dumps(asked) + "\n")
         prepared.stdin.flush()
         if not select.select([prepared.stdout], [], [], TIMEOUT_S)[0]:
-            prepared.kill()
+            _prepared.cache_clear()
+            server = psutil.Process(prepared.pid)
+            head.end([*server.children(recursive=True), server], grace_s=0.0)
             raise subprocess.TimeoutExpired(list(arguments), TIMEOUT_S)
         return subprocess.CompletedProcess(
             list(arguments), int(prepared.stdout.readline()), out.read_text(), err.read_text()
