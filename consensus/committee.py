@@ -18,9 +18,11 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from cluster import runtime
@@ -38,7 +40,10 @@ from consensus.simplex.types import Committee, Malformed, packed
 
 CALL_S = 5.0
 RETRY_S = 0.05
-HEDGE_S = 0.02  # how long few replicas may take to begin to answer before all are asked
+HEDGE_S = 0.02  # how long few replicas may take to begin to answer before all are asked, if they do not usually take
+# half as long
+USUAL = 16  # answers of a kind that say how long one usually takes
+SHUNNED_S = 1.0  # how long one that kept others waiting is not among the first to be asked
 LOG_PAGE = 256
 MOST_CERTIFIED = 64
 MOST_CHECKED = 4096  # signatures that are remembered as genuine, or not
@@ -86,6 +91,12 @@ class CommitteeClient:
         """Seats whose voters gave ballots, who answered last first."""
         self._leader: Any = None
         """Seat that leads, as two said who gave ballots, and that gave its own: it is asked for decisions first."""
+        self._next: Any = None
+        """Seat that leads then, as two said: its ballot on the next motion is asked for, to see whether it lives."""
+        self._shunned: dict[int, int] = {}
+        """Until when a seat that kept others waiting is asked last."""
+        self._usual: dict[str, deque[float]] = {}
+        """How long those who were asked first took to answer, seconds, by method."""
 
     @property
     def present(self) -> Committee:
@@ -259,17 +270,18 @@ class CommitteeClient:
         by_epoch: dict[int, list[list[Any]]] = {}
         columns: list[list[Any]] = []
         epoch = self.present.epoch
-        leaders: dict[int, Any] = {}
+        leaders: dict[int, tuple[Any, Any]] = {}
         least = max(ballots.needed(motion.direction, self.present) for motion in motions)
         doubted = self._doubted()
-        for seat, answer in self._hedged("ballots", questions, asking=least, until_ns=give_up_ns):
+        for seat, answer in self._hedged("ballots", questions, asking=least, first=self._next, until_ns=give_up_ns):
             match answer:
-                case (int() as theirs, leader, list() as said) if theirs >= 0:
-                    leaders[seat] = leader if type(leader) is int else None
+                case tuple((int() as theirs, tuple((leads, follows)), list() as said)) if theirs >= 0:
+                    leaders[seat] = leads, follows
                     if len(said) == len(motions) and theirs >= self.present.epoch:  # who is no voter gives none
                         by_epoch.setdefault(theirs, []).append(said)
                         self._quick = [seat, *(other for other in self._quick if other != seat)]
-                        self._leader = next((led for led in leaders if list(leaders.values()).count(led) > 1), None)
+                        now, then = (_said_twice(seats) for seats in zip(*leaders.values(), strict=True))
+                        self._leader, self._next = now if now in leaders else None, then
             epoch, columns = max(by_epoch.items(), key=lambda item: len(item[1]), default=(epoch, []))
             if epoch > self.present.epoch:
                 if len(columns) > self.present.faults and self.refresh(_left_s(give_up_ns)).epoch >= epoch:
@@ -353,18 +365,22 @@ class CommitteeClient:
         """(seat, answer) of replicas as they come, until a moment of UTC.
 
         So many are asked at first, ``first`` and those that answered last; the others too as soon as one fails, what
-        came did not suffice, or those that are left take twice as long as the first to answer.
+        came did not suffice, nobody has answered in twice the usual time, or those that are left take twice as long as
+        the first to answer.
         """
         begun_ns = time.time_ns()
         self._look()
         seats = [seat for seat in self._quick if seat in self._handles]
         seats += [seat for seat in self._handles if seat not in seats]
-        seats.sort(key=lambda seat: seat != first)
+        seats.sort(key=lambda seat: (self._shunned.get(seat, 0) > begun_ns, seat != first))
         few = len(seats) if asking is None else asking
+        usual = self._usual.setdefault(method, deque(maxlen=USUAL))
         pending, rest = self._asked(method, *arguments, seats=seats[:few]), seats[few:]
-        hedge_ns = begun_ns + int(HEDGE_S * 1e9)
+        hedge_ns = begun_ns + int(max(HEDGE_S, 2 * median(usual or [0.0])) * 1e9)
+        unanswered = bool(rest)
         while pending or rest:
             if rest and (not pending or time.time_ns() >= hedge_ns):
+                self._shunned |= dict.fromkeys(pending.values(), time.time_ns() + int(SHUNNED_S * 1e9))
                 pending |= self._asked(method, *arguments, seats=rest)
                 rest = []
                 continue
@@ -375,9 +391,13 @@ class CommitteeClient:
             for call in done:
                 seat, answer = pending.pop(call), _value(call)
                 if answer is None:
+                    self._shunned[seat] = time.time_ns() + int(SHUNNED_S * 1e9)
                     hedge_ns = 0
                 else:
                     hedge_ns = min(hedge_ns, 2 * time.time_ns() - begun_ns)
+                    if unanswered and seat in seats[:few]:  # others answer because these take long
+                        usual.append((time.time_ns() - begun_ns) / 1e9)
+                        unanswered = False
                     yield seat, answer
 
     def _take(
@@ -483,6 +503,12 @@ class CommitteeClient:
 def _left_s(until_utc_ns: int) -> float:
     """How long a call may take that serves something with this deadline."""
     return min(CALL_S, max(0.0, (until_utc_ns - time.time_ns()) / 1e9))
+
+
+def _said_twice(seats: Iterable[Any]) -> int | None:
+    """Seat that two have named; None where no two have named the same."""
+    named = [seat for seat in seats if type(seat) is int]
+    return next((seat for seat in named if named.count(seat) > 1), None)
 
 
 def _settled(motion: Motion, given: Sequence[Ballot], committee: Committee) -> bool:

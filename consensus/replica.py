@@ -301,14 +301,14 @@ class Replica:
 
     # For clients.
 
-    def ballots(self, motions: Sequence[bytes]) -> tuple[int, int, list[Ballot | SwarmError]]:
-        """The epoch, the seat that leads now, and this voter's ballot on each motion (packed fields), or why it gives
-        none; nothing of who is no voter in this epoch."""
-        committee = self._core.committee
-        leader = next(iter(self._peer_of(committee.leader(self._core.view))), self.number)
+    def ballots(self, motions: Sequence[bytes]) -> tuple[int, tuple[int, int], list[Ballot | SwarmError]]:
+        """The epoch, the seats that lead now and in the next view, and this voter's ballot on each motion (packed
+        fields), or why it gives none; nothing of who is no voter in this epoch."""
+        committee, view = self._core.committee, self._core.view
+        now, then = (next(iter(self._peer_of(committee.leader(led))), self.number) for led in (view, view + 1))
         given: list[Ballot | SwarmError] = []
         if self._signer.public not in committee.keys:
-            return committee.epoch, leader, given
+            return committee.epoch, (now, then), given
         for data in motions:
             try:
                 motion = ballots.motion_of(unpacked(data))
@@ -321,7 +321,7 @@ class Replica:
             except (Refused, Malformed) as error:
                 self._note("refused", str(error))
                 given.append(error)
-        return committee.epoch, leader, given
+        return committee.epoch, (now, then), given
 
     def decide(self, bodies: Sequence[bytes], patience_s: float) -> list[Answer]:
         """Have requests decided, and wait for that. The same request may come again: it is decided once.

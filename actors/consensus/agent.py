@@ -191,9 +191,9 @@ class ReplicaAgent(Agent):
         return self._lanes.address
 
     @runtime.answered_in("clients")
-    def ballots(self, motions: Sequence[bytes]) -> tuple[int, int, list[Any]]:
-        """The epoch, the voter who leads, and this voter's ballots or refusals."""
-        found: tuple[int, int, list[Ballot | Any]] = self._taking_part().ballots(motions)
+    def ballots(self, motions: Sequence[bytes]) -> tuple[int, tuple[int, int], list[Any]]:
+        """The epoch, who leads now and next, and this voter's ballots or refusals."""
+        found: tuple[int, tuple[int, int], list[Ballot | Any]] = self._taking_part().ballots(motions)
         return found
 
     @runtime.answered_in("clients")

@@ -279,7 +279,7 @@ def test_a_voter_that_lies_to_clients_keeps_nothing_from_being_decided(committee
 
     class Liar:
         def ballots(self, motions):
-            return epoch, 3, [ballots.Ballot(0, Choice.APPROVE, "", bytes(64)) for _ in motions]
+            return epoch, (3, 3), [ballots.Ballot(0, Choice.APPROVE, "", bytes(64)) for _ in motions]
 
         def decide(self, bodies, _patience_s):
             return [Answer(evidence=b"no certificate") for _ in bodies]

@@ -54,13 +54,14 @@ class LyingReplica(ReplicaAgent):
         forged = [Ballot(one.voter, Choice.APPROVE, one.reason, bytes(64)) for one in given]
         others = [Ballot(0, Choice.REJECT, "", one.signature) for one in given]
         return self._lie(
-            lambda: (epoch, LIAR, forged),
-            lambda: (epoch + 7, LIAR, given),
-            lambda: (epoch, LIAR, given[:-1]),
-            lambda: (epoch, "nobody", others),
-            lambda: (epoch, LIAR, [None] * len(given)),
-            lambda: (epoch, LIAR, [_mangled(one) for one in given]),
-            lambda: (epoch, np.arange(2), given),
+            lambda: (epoch, (LIAR, LIAR), forged),
+            lambda: (epoch + 7, (LIAR, LIAR), given),
+            lambda: (epoch, (LIAR, LIAR), given[:-1]),
+            lambda: (epoch, ("nobody", [[]]), others),
+            lambda: (epoch, (LIAR, LIAR), [None] * len(given)),
+            lambda: (epoch, (LIAR, LIAR), [_mangled(one) for one in given]),
+            lambda: (epoch, (np.arange(2), np.arange(2)), given),
+            lambda: (epoch, 1, given),
             lambda: b"nothing",
             lambda: time.sleep(STALL_S),
         )

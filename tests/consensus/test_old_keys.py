@@ -1,6 +1,6 @@
 """What keys of voters who have left can still sign, and what a client that knows of later epochs believes of it.
 
-The voters are keys and no processes, and the seats answer at once, each as the test says; all that is signed is real.
+The voters are keys and no processes: :mod:`tests.consensus.seated`.
 """
 
 from __future__ import annotations
@@ -9,114 +9,24 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
-from cluster import runtime
 from cluster.errors import InvalidInput
 from consensus import ballots, decisions, epochs
-from consensus.ballots import Choice
 from consensus.committee import CommitteeClient
 from consensus.epochs import Known
 from consensus.errors import BadCertificate, NoQuorum, StaleEpoch, Undecided, UnknownKind
 from consensus.replica import Answer
-from consensus.simplex.types import unpacked
+from tests.consensus.seated import Seat, seated
 from tests.consensus.signed import Voters
 
 SHORT_S = 1.0
-REFUSED = Answer(refusal=UnknownKind("nothing is known", "Despair"))
-
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """A call that has been answered."""
-
-    value: Any
-
-
-@dataclass
-class Method:
-    answer: Callable[..., Any]
-
-    def remote(self, *arguments: Any) -> Call:
-        return Call(self.answer(*arguments))
-
-
-@dataclass
-class Seat:
-    """A replica with the keys it speaks for: one voter's, or a quorum's that it has got hold of."""
-
-    voter: int
-    voters: Voters
-    forges: bool = False
-    refuses: bool = False
-
-    def __getattr__(self, name: str) -> Method:
-        return Method(getattr(self, f"_{name}"))
-
-    def _ballots(self, questions: list[bytes]) -> Any:
-        committee = self.voters.committee
-        if self.forges:
-            return committee.epoch, 0, []
-        signer = self.voters.signers[self.voter]
-        motions = [ballots.motion_of(unpacked(question)) for question in questions]
-        given = [ballots.ballot(signer, committee, motion, Choice.APPROVE) for motion in motions]
-        return committee.epoch, 0, [REFUSED.refusal] * len(given) if self.refuses else given
-
-    def _decide(self, bodies: list[bytes], patience_s: float) -> Any:
-        if self.refuses:
-            return [REFUSED] * len(bodies)
-        if self.forges:
-            return [Answer(self.voters.decided(ballots.decode(body).motion).evidence) for body in bodies]
-        return [Answer(self.voters.evidence(self.voters.final(body)[1])) for body in bodies]
-
-    def _decided(self, identities: list[bytes]) -> Any:
-        return [Answer()] * len(identities)
-
-    def _log(self, above: int, most: int) -> Any:
-        return []
-
-    def _ends(self, epoch: int) -> Any:
-        return list(self.voters.known.ends[epoch:])
-
-
-@dataclass
-class House:
-    """Seats by number, in Ray's place."""
-
-    seats: dict[int, Any] = field(default_factory=dict)
-    waits: list[float] = field(default_factory=list)
-    answered: list[Any] = field(default_factory=list)
-    in_turn: bool = False
-    """Whether those who were asked first answer first, and no more of them than are waited for; else all do at once."""
-
-    def sit(self, voters: Voters, first: int = 0) -> None:
-        self.seats |= {first + voter: Seat(voter, voters) for voter in voters.signers}
 
 
 @pytest.fixture
 def house(monkeypatch):
-    found = House()
-
-    def first_of(calls, count, timeout_s):
-        found.waits.append(timeout_s)
-        count = count if found.in_turn else len(calls)
-        found.answered += calls[:count]
-        return calls[:count], calls[count:]
-
-    def value_of(call, _):
-        if call not in found.answered:
-            raise TimeoutError
-        return call.value
-
-    monkeypatch.setattr(runtime, "named_actors", lambda _: [f"consensus-{seat + 1}" for seat in found.seats])
-    monkeypatch.setattr(runtime, "find_actor", lambda name, _: found.seats[int(name.rpartition("-")[2]) - 1])
-    monkeypatch.setattr(runtime, "first_of", first_of)
-    monkeypatch.setattr(runtime, "wait_for", value_of)
-    return found
+    return seated(monkeypatch)
 
 
 @pytest.fixture
@@ -414,7 +324,7 @@ def test_asking_for_later_epochs_takes_no_longer_than_the_motion(house, old):
         """Of an epoch that it does not prove."""
 
         def _ballots(self, questions):
-            return 5, 0, super()._ballots(questions)[2]
+            return 5, (0, 1), super()._ballots(questions)[2]
 
     house.seats = {voter: Ahead(voter, old) for voter in old.signers}
     client = client_of(old)

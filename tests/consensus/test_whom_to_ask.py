@@ -1,0 +1,107 @@
+"""Whom a client asks: as few as can decide, who leads alone, and nobody again who has just kept it waiting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from consensus.committee import SHUNNED_S, CommitteeClient
+from tests.consensus.seated import SILENCE, Seat, seated
+from tests.consensus.signed import Voters
+
+
+@dataclass(eq=False)
+class Rotating(Seat):
+    """Of a committee: with every decision another one leads."""
+
+    decided: list[Any] = field(default_factory=list)
+    """One list of all seats."""
+    silent: bool = False
+
+    def _ballots(self, questions):
+        lead = len(self.decided)
+        self.leads = lead % 4, (lead + 1) % 4
+        return SILENCE if self.silent else super()._ballots(questions)
+
+    def _decide(self, bodies, patience_s):
+        if self.silent:
+            return SILENCE
+        if bodies not in self.decided:
+            self.decided.append(bodies)
+        return super()._decide(bodies, patience_s)
+
+
+@pytest.fixture
+def voters():
+    return Voters()
+
+
+@pytest.fixture
+def seats(monkeypatch, voters):
+    house, decided = seated(monkeypatch), []
+    house.seats = {voter: Rotating(voter, voters, decided=decided) for voter in voters.signers}
+    return house.seats
+
+
+@pytest.fixture
+def mover(voters):
+    return CommitteeClient(voters.first, "nowhere", deadline_s=60.0)
+
+
+def asked_of(mover, seats):
+    """Who is asked for a ballot, and who for the decision, of one motion."""
+    for seat in seats.values():
+        seat.asked.clear()
+    assert mover.propose("raise_limit").outcome
+    return tuple({number for number, seat in seats.items() if method in seat.asked} for method in ("ballots", "decide"))
+
+
+def test_who_leads_is_asked_for_its_ballot_and_alone_for_the_decision(mover, seats):
+    asked_of(mover, seats)
+    for leader in (1, 2, 3, 0, 1):
+        elected, deciding = asked_of(mover, seats)
+        assert leader in elected
+        assert len(elected) == 3
+        assert deciding == {leader}
+
+
+def test_who_keeps_waiting_is_asked_last_for_a_while(mover, seats):
+    asked_of(mover, seats)
+    seats[1].silent = True
+    assert asked_of(mover, seats) == ({0, 1, 2, 3}, {0, 1, 2, 3})
+    for _ in range(6):
+        assert asked_of(mover, seats)[0] == {0, 2, 3}
+    seats[1].silent = False
+    mover._shunned = {seat: until_ns - int(SHUNNED_S * 1e9) for seat, until_ns in mover._shunned.items()}
+    last = [asked_of(mover, seats) for _ in range(4)]
+    assert [deciding for _, deciding in last if deciding == {1}] == [{1}]
+
+
+def test_others_are_asked_when_the_leader_takes_longer_than_usual(mover, seats):
+    for _ in range(4):
+        asked_of(mover, seats)
+
+    class Slow(Rotating):
+        """Gives its ballot, and does not decide."""
+
+        def _decide(self, bodies, patience_s):
+            return SILENCE
+
+    leader = len(seats[0].decided) % 4
+    seats[leader] = Slow(leader, seats[0].voters, decided=seats[0].decided)
+    mover._handles.clear()
+    assert asked_of(mover, seats)[1] == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("leads", [(9, 9), ("x", None), ([], {}), (True, 2.0), None, 3, (1, 2, 3)])
+def test_what_one_seat_says_of_who_leads_keeps_nothing_from_being_decided(mover, seats, leads):
+    class Odd(Seat):
+        def _ballots(self, questions):
+            epoch, _, given = super()._ballots(questions)
+            return epoch, leads, given
+
+    seats[0] = Odd(0, seats[0].voters)
+    for _ in range(5):
+        asked_of(mover, seats)
