@@ -1,9 +1,10 @@
 """A replica: one thread that owns a core and its log, and does what the core says, disk before network.
 
 A turn of its loop takes what lies in the inbox, feeds it to the core, appends every record of the turn with one sync,
-and only then sends: to each peer one call with all that it shall hear. A full inbox drops what comes, since the
-protocol says everything again; nothing that arrives here raises. Whatever fails while the log is written ends the
-replica, which says so and votes no more.
+and only then sends: to each peer one call with all that it shall hear. Where it has cast no vote the records wait for
+the next turn that casts one, for a second at most. A full inbox drops what comes, since the protocol says everything
+again; nothing that arrives here raises. Whatever fails while the log is written ends the replica, which says so and
+votes no more.
 
 How messages travel is not known here: ``send`` is given.
 """
@@ -26,7 +27,7 @@ from consensus.errors import BadBallot, BadEvidence, Refused, StaleEpoch
 from consensus.seats import Seat
 from consensus.settings import ConsensusSettings, timing_of
 from consensus.simplex import crypto, proofs
-from consensus.simplex.core import Core, Turn
+from consensus.simplex.core import Core, Record, Turn
 from consensus.simplex.crypto import KeyUnusable
 from consensus.simplex.proofs import Proof
 from consensus.simplex.types import Block, Committee, Malformed, decode, encode, unpacked
@@ -202,6 +203,8 @@ class Replica:
         self._cut = self._log.cut
         self._recalled = len(self._log.records)
         self._log.records = []  # the core has taken them up
+        self._unwritten: list[Record] = []
+        """Of turns that did not bind, since the last one that did."""
         self.failure = ""
         """Why it votes no more; empty while it does."""
         self._histogram = [0] * HISTOGRAM_BUCKETS
@@ -455,6 +458,7 @@ class Replica:
             self._carry_out([self._core.begin()])
             while not self._closing:
                 self._turn(self._taken())
+            self._write()
         except Exception as error:
             self.failure = f"votes no more ({type(error).__name__}: {error})"
             self._release()
@@ -518,28 +522,35 @@ class Replica:
         counters.turns += 1
 
     def _carry_out(self, turns: list[Turn]) -> None:
-        """Disk, then network, then whoever waits."""
-        counters = self.counters
+        """Disk, then whoever waits, then network."""
+        self._unwritten += [record for turn in turns for record in turn.records]
+        if any(turn.binds for turn in turns):
+            self._write()
+        for decision in (decision for turn in turns for decision in turn.decisions):
+            self.counters.decisions += len(decision.block.requests)
+            self._enter(decision.block)
+            self._announce(decision.block)
         began_ns = time.monotonic_ns()
-        self._log.append([record for turn in turns for record in turn.records])
-        synced_ns = time.monotonic_ns()
-        counters.sync_ns += synced_ns - began_ns
-        counters.longest_sync_ns = max(counters.longest_sync_ns, synced_ns - began_ns)
         self._speak([pair for turn in turns for pair in turn.messages])
-        counters.send_ns += time.monotonic_ns() - synced_ns
-        for turn in turns:
-            for decision in turn.decisions:
-                counters.decisions += len(decision.block.requests)
-                self._enter(decision.block)
-                self._announce(decision.block)
-            for proof in turn.proofs:
-                self._accuse(proof)
+        self.counters.send_ns += time.monotonic_ns() - began_ns
+        for proof in (proof for turn in turns for proof in turn.proofs):
+            self._accuse(proof)
         if self._lost and self._core.whole:
             self._seat.lost.unlink()
             self._lost = False
         elif self._lost and self._core.recovered != self._recovered:
             self._recovered = self._core.recovered
             self._seat.note_loss(self._recovered)
+
+    def _write(self) -> None:
+        """Have all records on the disk."""
+        counters = self.counters
+        began_ns = time.monotonic_ns()
+        self._log.append(self._unwritten)
+        self._unwritten = []
+        took_ns = time.monotonic_ns() - began_ns
+        counters.sync_ns += took_ns
+        counters.longest_sync_ns = max(counters.longest_sync_ns, took_ns)
 
     def _speak(self, messages: list[tuple[int | None, Any]]) -> None:
         """One letter to each peer."""
@@ -654,6 +665,7 @@ class Replica:
     def _tended(self) -> list[Turn]:
         """Now and then, and in every new epoch: forget who waits no more, and press the accusations that are open."""
         now_ns = self._tended_ns = time.monotonic_ns()
+        self._write()
         stale = self._core.committee.epoch != self._epoch
         self._epoch = self._core.committee.epoch
         for identity, waiting in list(self._asks.items()):

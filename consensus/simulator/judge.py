@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from consensus.simplex.core import Core, Turn
 from consensus.simplex.crypto import Checker, Verify
@@ -79,13 +79,14 @@ class Judge:
                 raise Foul(f"node {node} proves that honest node {culprit} lied: {proof}")
             self.accused[culprit] = self.accused.get(culprit, 0) + 1
 
-    def restarted(self, node: int, height: int, *, kept_its_disk: bool) -> None:
-        """A node began a new life: what it had announced must still be there, unless its disk is lost."""
-        if not kept_its_disk:
-            self._heights[node] = 0
-            return
-        if height < self._heights.get(node, 0):
-            raise Foul(f"node {node} forgot decisions: {self._heights[node]} before, {height} after")
+    def restarted(self, node: int, height: int, final: Iterable[Block]) -> None:
+        """A node began a new life: of decisions it knows those that its disk has, and will hear of those that it lost.
+
+        That it then hears the same is judged with every decision; that none can be lost, by the votes they rest on.
+        """
+        held = max((block.height for block in final if self.decided.get(block.height) == block), default=0)
+        if height < held:
+            raise Foul(f"node {node} forgot decisions: its disk has {held}, and it knows {height}")
         self._heights[node] = height
 
     def _judge_vote(self, vote: Vote) -> None:

@@ -18,7 +18,19 @@ from typing import Any
 from consensus.simplex.chain import Application
 from consensus.simplex.core import Core, Record, Timing, Turn
 from consensus.simplex.crypto import Verify
-from consensus.simplex.types import Change, Committee, Kind, Malformed, Message, Notice, Vote, decode, encode
+from consensus.simplex.types import (
+    Certificate,
+    Change,
+    Committee,
+    Finality,
+    Kind,
+    Malformed,
+    Message,
+    Notice,
+    Vote,
+    decode,
+    encode,
+)
 from consensus.simulator.judge import Foul, Judge
 from consensus.simulator.keys import KeyRing, Seal
 
@@ -98,6 +110,8 @@ class Node:
     hands: Hands | None = None
     rate: float = 1.0
     disk: list[Record] = field(default_factory=list)
+    unwritten: list[Record] = field(default_factory=list)
+    """Of turns that did not bind, since the last one that did."""
     alive: bool = True
     life: int = 0
     busy_until: int = 0
@@ -156,6 +170,7 @@ class World:
         self.spite: Kind | None = None
         """Kind of votes and certificates that hardly ever arrive."""
         self.sent = self.handled = 0
+        self._disks_lost: set[int] = set()
         self.trace: list[tuple[Any, ...]] | None = None
         liars = dict(liars or {})
         for second, number in enumerate(twins, nodes + spare):
@@ -206,6 +221,9 @@ class World:
         node = self.nodes[number]
         node.alive = False
         node.life += 1
+        if node.busy_until <= self.now:  # else what was being written lies before this
+            self._may_be_written(node, node.unwritten)
+        node.unwritten = []
         for other in self.nodes:
             if other is not node and self._rumours.random() < 0.5:
                 self._push(
@@ -225,13 +243,15 @@ class World:
             self.crash(number)
         if not with_disk:
             node.disk = []
+            self._disks_lost.add(number)
             node.nonce, node.recovered = self.random.getrandbits(62) + 1, None
         node.alive, node.busy_until = True, self.now
         node.life += 1
         node.core = self._life(node.seal, node.disk, node)
         turn = node.core.begin()  # may announce what was certified and not yet announced
         height = node.core.chain.height - len(turn.decisions)
-        self.judge.restarted(node.number, height, kept_its_disk=with_disk)
+        final = (block for record in node.disk if isinstance(record, Finality) for block in record.blocks)
+        self.judge.restarted(node.number, height, final)
         self._schedule_turn(node, turn)
 
     def heal(self) -> None:
@@ -266,25 +286,30 @@ class World:
         heapq.heappush(self._events, (when, self._counter, event))
 
     def _schedule_turn(self, node: Node, turn: Turn) -> None:
-        """Bring a turn's records to disk, then send; and note when the core wants to be woken."""
+        """Bring a turn's records to disk where it binds, then send; and note when the core wants to be woken."""
         life = node.life
-        if turn.records:
+        if turn.binds:
+            records, node.unwritten = node.unwritten + turn.records, []
             low, high = self.weather.disk_ms
             node.busy_until = max(node.busy_until, self.now) + int(self.random.uniform(low, high) * MS)
 
             def synced() -> None:
                 if node.life == life:
-                    node.disk += turn.records
+                    node.disk += records
                     self._send(node, turn)
                 elif node.disk is disk and node.life == life + 1 and not node.alive:
-                    # It died meanwhile: any beginning of what it wrote may be there.
-                    node.disk += turn.records[: self.random.randint(0, len(turn.records))]
+                    self._may_be_written(node, records)  # it died meanwhile
 
             disk = node.disk
             self._push(node.busy_until, synced)
         else:
+            node.unwritten += turn.records
             self._push(max(node.busy_until, self.now), lambda: self._send(node, turn) if node.life == life else None)
         self._set_alarm(node)
+
+    def _may_be_written(self, node: Node, records: list[Record]) -> None:
+        """Of what was being written, or would have been with time, any beginning may be there and nothing behind it."""
+        node.disk = node.disk + records[: self.random.randint(0, len(records))]
 
     def _set_alarm(self, node: Node) -> None:
         life, due = node.life, int(node.core.next_wake / node.rate) + 1
@@ -299,9 +324,13 @@ class World:
     def _send(self, node: Node, turn: Turn) -> None:
         if node.nonce:
             node.recovered = node.core.recovered
+            if node.core.whole and node.unwritten:
+                raise Foul(f"node {node.number} takes its log for whole before it says why")
             node.nonce = 0 if node.core.whole else node.nonce
         if node.hands is None:
             self.judge.turn(node.number, node.core, turn)
+            for decision in turn.decisions:
+                self._judge_durability(decision.finality.certificate)
         outgoing: list[tuple[int | None, Message | bytes]] = list(turn.messages)
         if node.hands is not None:
             outgoing = node.hands(node, turn)
@@ -314,6 +343,19 @@ class World:
             for target in targets:
                 if target != node.number:
                     self._transmit(node.number, target, message)
+
+    def _judge_durability(self, certificate: Certificate) -> None:
+        """What is decided rests on votes that are on the disks of the honest who cast them, unless a disk was lost."""
+        keys = self.judge.checkers[certificate.epoch].committee.keys
+        for voter, _ in certificate.signatures:
+            node = next(node for node in self.nodes if node.seal.public == keys[voter])
+            kept = node.hands is None and node.number not in self._disks_lost
+            cast = (certificate.kind, certificate.epoch, certificate.view, certificate.digest)
+            if kept and not any(
+                isinstance(record, Vote) and (record.kind, record.epoch, record.view, record.digest) == cast
+                for record in reversed(node.disk)
+            ):
+                raise Foul(f"node {node.number} has no vote of its own on its disk that made {certificate}")
 
     def _numbers(self, node: Node) -> list[int]:
         """Everybody: spare nodes listen too."""

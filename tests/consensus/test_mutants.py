@@ -50,6 +50,24 @@ class VotesBeforeTheDisk(Core):
         return turn
 
 
+class VotesAreLeftToTheNextTurn(Core):
+    """Votes are sent, and written some time after."""
+
+    def _ended(self) -> Turn:
+        turn = super()._ended()
+        turn.binds = False
+        return turn
+
+
+class TakesItsLossBackTooSoon(Core):
+    """A voter that lost its log takes the new one for whole when an epoch ends, and has not written that it has."""
+
+    def _ended(self) -> Turn:
+        turn = super()._ended()
+        turn.binds = any(isinstance(record, Vote) for record in turn.records)
+        return turn
+
+
 class ForgetsItsVotes(Core):
     """Votes are written, and not read after a restart."""
 
@@ -388,6 +406,8 @@ class PausesForEver(Core):
 
 MUTANTS: list[tuple[type[Core], tuple[str, ...] | None]] = [
     (VotesBeforeTheDisk, ()),
+    (VotesAreLeftToTheNextTurn, ()),
+    (TakesItsLossBackTooSoon, ()),
     (ForgetsItsVotes, ()),
     (ForgetsWhatIsFinal, ()),
     (VotesTwice, ("two_faced_leader",)),
@@ -414,7 +434,7 @@ MUTANTS: list[tuple[type[Core], tuple[str, ...] | None]] = [
 ]
 
 
-FIRST_SEEDS = {VotesBeforeTheDisk: 160}
+FIRST_SEEDS = {TakesItsLossBackTooSoon: 79}
 """Where what some need to show, which is rare, happens soon; others begin with seed 0."""
 
 

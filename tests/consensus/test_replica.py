@@ -28,8 +28,8 @@ from consensus.seats import Seat
 from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import KeyUnusable, load_key
 from consensus.simplex.proofs import ConflictingVotes
-from consensus.simplex.types import Committee, Kind, Request, Vote, encode, packed, vote_bytes
-from consensus.simplex.wal import LogUnusable
+from consensus.simplex.types import Committee, Finality, Kind, Request, Vote, encode, packed, vote_bytes
+from consensus.simplex.wal import Log, LogUnusable
 from tests.consensus.logs import torn, written
 
 PATIENCE_S = 20.0
@@ -383,6 +383,43 @@ def test_a_torn_tail_is_cut_off_and_nothing_decided_is_lost(house):
     assert head.until(lambda: back.status()["height"] >= wanted[-1].height, PATIENCE_S)
     heights = {identity: height for identity, height, _ in back.log(0, 100)}
     assert heights.items() >= {decision.id: decision.height for decision in wanted}.items()
+
+
+def test_power_that_goes_right_after_a_decision_takes_it_back_from_nobody(house, tmp_path):
+    """It rests on the votes of a quorum, which are on disks; that it is final is not on all of them yet."""
+    for _ in range(10):
+        decision = house.decide(house.moved(motion()))
+        images = [seat.log.read_bytes() for seat in house.seats]
+        if not all(decision.height in finals(house, number, tmp_path) for number in range(4)):
+            break
+    else:
+        pytest.fail("every voter writes at once what needs no haste")
+    house.close()
+    for seat, image in zip(house.seats, images, strict=True):
+        seat.log.write_bytes(image)
+    for number in range(4):
+        house.begin(number)
+    for replica in house.replicas.values():
+        assert head.until(lambda replica=replica: bool(replica.found([decision.id])[0].evidence), PATIENCE_S)
+    assert house.decide(ballots.encode(decision.asked)).height == decision.height
+
+
+def test_what_is_final_is_written_in_time_and_before_the_end(house, tmp_path):
+    decision = house.decide(house.moved(motion()))
+    for number in range(4):
+        assert head.until(lambda number=number: decision.height in finals(house, number, tmp_path), PATIENCE_S)
+    decision = house.decide(house.moved(motion()))
+    house.close()
+    assert any(decision.height in finals(house, number, tmp_path) for number in range(4))
+
+
+def finals(house, number, tmp_path):
+    """Heights of the blocks that are final by a voter's log, as it lies there now."""
+    image = tmp_path / f"image-{number}"
+    image.write_bytes(house.seats[number].log.read_bytes())
+    log = Log(image, house.committee.chain, house.signers[number].public)
+    log.close()
+    return {block.height for record in log.records if isinstance(record, Finality) for block in record.blocks}
 
 
 def test_a_key_lies_in_a_file_of_its_own_that_nobody_else_may_read(calm):
