@@ -43,7 +43,6 @@ RETRY_S = 0.05
 HEDGE_S = 0.02  # how long few replicas may take to begin to answer before all are asked, if they do not usually take
 # half as long
 USUAL = 16  # answers of a kind that say how long one usually takes
-SHUNNED_S = 1.0  # how long one that kept others waiting is not among the first to be asked
 LOG_PAGE = 256
 MOST_CERTIFIED = 64
 MOST_CHECKED = 4096  # signatures that are remembered as genuine, or not
@@ -93,8 +92,8 @@ class CommitteeClient:
         """Seat that leads, as two said who gave ballots, and that gave its own: it is asked for decisions first."""
         self._next: Any = None
         """Seat that leads then, as two said: its ballot on the next motion is asked for, to see whether it lives."""
-        self._shunned: dict[int, int] = {}
-        """Until when a seat that kept others waiting is asked last."""
+        self._owed: dict[int, Any] = {}
+        """The last call that a seat did not answer while it was of use: until it does, it is asked last."""
         self._usual: dict[str, deque[float]] = {}
         """How long those who were asked first took to answer, seconds, by method."""
 
@@ -370,35 +369,39 @@ class CommitteeClient:
         """
         begun_ns = time.time_ns()
         self._look()
+        if self._owed:
+            _, owed = runtime.first_of(list(self._owed.values()), len(self._owed), 0.0)
+            self._owed = {seat: call for seat, call in self._owed.items() if call in owed}
         seats = [seat for seat in self._quick if seat in self._handles]
         seats += [seat for seat in self._handles if seat not in seats]
-        seats.sort(key=lambda seat: (self._shunned.get(seat, 0) > begun_ns, seat != first))
+        seats.sort(key=lambda seat: (seat in self._owed, seat != first))
         few = len(seats) if asking is None else asking
         usual = self._usual.setdefault(method, deque(maxlen=USUAL))
         pending, rest = self._asked(method, *arguments, seats=seats[:few]), seats[few:]
         hedge_ns = begun_ns + int(max(HEDGE_S, 2 * median(usual or [0.0])) * 1e9)
         unanswered = bool(rest)
-        while pending or rest:
-            if rest and (not pending or time.time_ns() >= hedge_ns):
-                self._shunned |= dict.fromkeys(pending.values(), time.time_ns() + int(SHUNNED_S * 1e9))
-                pending |= self._asked(method, *arguments, seats=rest)
-                rest = []
-                continue
-            until = min(until_ns, hedge_ns) if rest else until_ns
-            done, _ = runtime.first_of(list(pending), 1, (until - time.time_ns()) / 1e9)
-            if not done and time.time_ns() >= until_ns:
-                return
-            for call in done:
-                seat, answer = pending.pop(call), _value(call)
-                if answer is None:
-                    self._shunned[seat] = time.time_ns() + int(SHUNNED_S * 1e9)
-                    hedge_ns = 0
-                else:
-                    hedge_ns = min(hedge_ns, 2 * time.time_ns() - begun_ns)
-                    if unanswered and seat in seats[:few]:  # others answer because these take long
-                        usual.append((time.time_ns() - begun_ns) / 1e9)
-                        unanswered = False
-                    yield seat, answer
+        try:
+            while pending or rest:
+                if rest and (not pending or time.time_ns() >= hedge_ns):
+                    pending |= self._asked(method, *arguments, seats=rest)
+                    rest = []
+                    continue
+                until = min(until_ns, hedge_ns) if rest else until_ns
+                done, _ = runtime.first_of(list(pending), 1, (until - time.time_ns()) / 1e9)
+                if not done and time.time_ns() >= until_ns:
+                    return
+                for call in done:
+                    seat, answer = pending.pop(call), _value(call)
+                    if answer is None:
+                        hedge_ns = 0
+                    else:
+                        hedge_ns = min(hedge_ns, 2 * time.time_ns() - begun_ns)
+                        if unanswered and seat in seats[:few]:  # others answer because these take long
+                            usual.append((time.time_ns() - begun_ns) / 1e9)
+                            unanswered = False
+                        yield seat, answer
+        finally:
+            self._owed |= {seat: call for call, seat in pending.items()}
 
     def _take(
         self,

@@ -38,7 +38,7 @@ def timing_of(settings: ConsensusSettings) -> Timing:
     return Timing(
         proposal_ns=int(settings.proposal_ms * MS),
         view_ns=int(settings.view_ms * MS),
-        notice_ns=int(settings.proposal_ms * MS),
+        notice_ns=int(settings.repeat_ms * MS),
         repeat_ns=int(settings.repeat_ms * MS),
         supply_ns=int(settings.proposal_ms * MS / 2),
     )

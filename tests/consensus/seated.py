@@ -17,8 +17,6 @@ from consensus.replica import Answer
 from consensus.simplex.types import unpacked
 from tests.consensus.signed import Voters
 
-SILENCE = object()
-"""What a seat answers that does not answer."""
 REFUSED = Answer(refusal=UnknownKind("nothing is known", "Despair"))
 
 
@@ -27,6 +25,13 @@ class Call:
     """A call that has been answered."""
 
     value: Any
+
+
+@dataclass(eq=False)
+class Silence:
+    """What a seat answers that does not answer, until it does, with nothing of use."""
+
+    over: bool = False
 
 
 @dataclass
@@ -105,7 +110,7 @@ def seated(monkeypatch: pytest.MonkeyPatch) -> House:
 
     def first_of(calls: list[Call], count: int, timeout_s: float) -> tuple[list[Call], list[Call]]:
         found.waits.append(timeout_s)
-        done = [call for call in calls if call.value is not SILENCE]
+        done = [call for call in calls if not isinstance(call.value, Silence) or call.value.over]
         if not done:
             time.sleep(timeout_s)
         done = done[:count] if found.in_turn else done
