@@ -553,9 +553,12 @@ class Replica:
         counters.longest_sync_ns = max(counters.longest_sync_ns, took_ns)
 
     def _speak(self, messages: list[tuple[int | None, Any]]) -> None:
-        """One letter to each peer."""
+        """One letter to each peer; by Ray each takes its time, so that who leads soonest is told first."""
         letters: dict[int, list[bytes]] = {}
-        others = [peer for peer in self.directory if peer != self.number]
+        present, view = self._core.committee, self._core.view
+        leaders = (present.leader(view + ahead) for ahead in range(len(present.keys)))
+        soonest = [peer for voter in dict.fromkeys(leaders) for peer in self._peer_of(voter)]
+        others = soonest + [peer for peer in self.directory if peer != self.number and peer not in soonest]
         for voter, message in messages:
             data = encode(message)
             for peer in others if voter is None else self._peer_of(voter):

@@ -20,13 +20,13 @@ class ConsensusSettings:
     """Replicas: 4 tolerate one faulty, 7 two, 10 three; 0 starts none."""
     deadline_s: Annotated[float, Gt(0)] = 5.0
     """How long a motion may take where its mover says nothing, seconds."""
-    proposal_ms: Annotated[float, Gt(0)] = 40.0
+    proposal_ms: Annotated[float, Gt(0)] = 30.0
     """How long a leader may take to propose, at first: twice the longest usual delay of a message. Timers double while
     more views fail than faulty leaders explain."""
     view_ms: Annotated[float, Gt(0)] = 80.0
     """How long a view may take: three times that delay, and more than ``proposal_ms``."""
     repeat_ms: Annotated[float, Gt(0)] = 100.0
-    """Before a replica says again what it said."""
+    """Before a replica says again what it said, and before it passes on a certificate that others should have."""
     transport: Literal["lanes", "ray"] = "lanes"
     """How replicas of one machine talk: through shared memory, or as those of different machines always do."""
     inbox: Annotated[int, Ge(16)] = 4096

@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -453,6 +454,25 @@ def test_the_figures_of_a_replica_are_of_what_it_did(house):
     assert after["nullified_views"] > before["nullified_views"]
     assert after["passed_views"] - before["passed_views"] >= 2
     assert sum(after["latency_histogram_us"]) - sum(before["latency_histogram_us"]) == 1
+
+
+@pytest.mark.parametrize("voter", range(4))
+def test_who_leads_soonest_is_told_first_and_everybody_once(house, voter):
+    """A word by Ray takes its time: what a leader waits for must not wait behind words to others."""
+    house.end(voter)
+    told = []
+    replica = Replica(house.seats[voter], PATIENT, lambda peers, _: told.append(peers) or 0, number=voter)
+    house.replicas[voter] = replica
+    replica._speak([(None, Request(b"a word"))])
+    view, committee = replica.status()["view"], house.committee
+    assert told == [[led for led in (committee.leader(view + ahead) for ahead in range(4)) if led != voter]]
+
+    quarantined = next(number for number in range(4) if number != voter)
+    replica._core.chain.committee = replace(committee, quarantined=frozenset({quarantined}))
+    told.clear()
+    replica._speak([(None, Request(b"a word"))])
+    assert sorted(told[0]) == [number for number in range(4) if number != voter]
+    assert told[0][-1] == quarantined
 
 
 def test_a_full_disk_ends_the_replica_and_it_says_so(house):
