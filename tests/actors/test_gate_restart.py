@@ -23,7 +23,7 @@ from hive.messages.gate import Action, Instruction, Unwarranted, Warrant
 from hive.messages.orders import Decision, InvalidVerdict, Mode, Outcome, Reason, Side, Verdict
 from tests.actors.test_gate_support import DESK, OPEN_LIMITS, SYMBOLS, Orders, gate_process, make_gate
 from tests.cluster.lanes.sides import side
-from tests.conftest import eventually, stopped
+from tests.conftest import RECOVERY_S, eventually, stopped
 
 NOBODY = Warrant("", "")
 
@@ -115,18 +115,19 @@ def test_an_id_stays_forbidden_over_a_restart_until_its_window_has_passed(tmp_pa
 
 
 def test_after_a_kill_of_the_process_only_reductions_pass_until_somebody_reconciles(tmp_path):
-    make, limits = Orders(), replace(OPEN_LIMITS, patience_s=1.0, journal_size=64)
+    make, limits = Orders(), replace(OPEN_LIMITS, patience_s=20.0, journal_size=64)
     seen: list[int] = []
     for life in range(2):
         with side(gate_process, str(tmp_path), limits) as gate:
             _, facts = gate.answer()
             client = GateClient(Lane(gate.call("open", os.getpid(), started(os.getpid()))), facts)
             way = Side.BUY if life == 0 else Side.SELL
-            first = client.check(make(way, 5.0), durable=True)
+            first = client.check(make(way, 5.0), durable=True, patience_s=RECOVERY_S)
             if life == 0:
                 assert first.decision is Decision.ALLOW
                 assert client.commit(first.sequence, 5.0, 100.0) is Outcome.DONE
-                assert client.check(make(Side.BUY, 1.0, symbol="BBB"), durable=True).decision is Decision.ALLOW
+                second = client.check(make(Side.BUY, 1.0, symbol="BBB"), durable=True, patience_s=RECOVERY_S)
+                assert second.decision is Decision.ALLOW
             else:
                 assert first.reason is Reason.PASSED  # it reduces what the first life bought
                 assert client.check(make(Side.BUY, 1.0)).reason is Reason.MODE
@@ -165,7 +166,7 @@ def test_a_durable_verdict_is_on_disk_and_one_that_does_not_get_there_binds_noth
         client = GateClient.here(gate)
         quick = client.check(make(Side.BUY, 1.0))
         assert gate.journal.durable < quick.sequence
-        verdict = client.check(make(Side.BUY, 2.0), durable=True)
+        verdict = client.check(make(Side.BUY, 2.0), durable=True, patience_s=RECOVERY_S)
         assert verdict.decision is Decision.ALLOW
         assert newest(tmp_path / JOURNAL, 1)["journal"][0]["sequence"] == verdict.sequence
         blocker = sqlite3.connect(tmp_path / JOURNAL, isolation_level=None)

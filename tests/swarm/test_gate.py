@@ -29,7 +29,7 @@ from hive.messages.orders import Decision, Order, Outcome, Reason, Side, Verdict
 from hive.reference import Distance
 from swarm import SwarmClient
 from swarm.cli.gate import LISTS, app
-from tests.conftest import agent, eventually, is_healthy, stopped
+from tests.conftest import RECOVERY_S, agent, eventually, is_healthy, stopped
 
 DESK = Warrant("ada", "the test says so")
 LIMIT = 100_000.0
@@ -107,7 +107,7 @@ def test_reasons_come_in_the_order_of_the_checks_over_a_lane_and_by_ray(gate: Ga
             way.instruct(Action.MODE, {"mode": "safe_mode"}, DESK)
             assert way.check(order()).reason is Reason.MODE
             way.instruct(Action.MODE, {"mode": "full_performance"}, DESK)
-            assert way.check(order(), durable=True).decision is Decision.ALLOW
+            assert way.check(order(), durable=True, patience_s=RECOVERY_S).decision is Decision.ALLOW
             assert [v.decision for v in way.check_many([order() for _ in range(50)])] == [Decision.ALLOW] * 50
             way.instruct(Action.LIMITS, {"stale_after_s": 1e-6}, DESK)
             assert way.check(order()).reason is Reason.STALE_DATA
