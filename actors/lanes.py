@@ -13,9 +13,10 @@ from actors.fast import FastService
 from actors.market.market_data.ticks import Follower
 from cluster import pinning
 from cluster.errors import DeadlineExceeded, LanesUnavailable, UnknownSnapshot
+from cluster.lanes.addresses import LaneAddress
 from cluster.lanes.lane import ANSWERS
 from cluster.lanes.layout import PAGE, SLOT_HEADER, WRONG_SNAPSHOT
-from cluster.lanes.port import HANDOVER_S, LaneAddress, Loop, Port, PortStatus
+from cluster.lanes.port import HANDOVER_S, Loop, Port, PortStatus
 from cluster.lanes.settings import LaneSettings
 from hive.messages.fast import Caller, FastFacts, boot_id
 

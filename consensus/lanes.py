@@ -17,7 +17,8 @@ from typing import Final
 import numpy as np
 
 from cluster.errors import LaneLost
-from cluster.lanes.broadcast import Bell, BroadcastAddress, Broadcaster, Listener, rest
+from cluster.lanes.addresses import BroadcastAddress
+from cluster.lanes.broadcast import Bell, Broadcaster, Listener, rest
 from consensus.simplex.types import Malformed, packed, unpacked
 
 SLOTS: Final = 1024

@@ -15,7 +15,8 @@ from types import TracebackType
 import numpy as np
 
 from cluster.errors import DeadlineExceeded, LaneLost
-from cluster.lanes.broadcast import BroadcastAddress, Broadcaster, Listener
+from cluster.lanes.addresses import BroadcastAddress
+from cluster.lanes.broadcast import Broadcaster, Listener
 from cluster.lanes.memory import AGAIN
 from hive.messages.alert import Alert, AlertKind, Priority
 from hive.messages.calculation import Role

@@ -20,7 +20,7 @@ from actors.settings import ShellSettings
 from actors.trading.gate.mandate import judge
 from cluster import runtime
 from cluster.errors import LanesUnavailable, SwarmError, SwarmUnavailable
-from cluster.lanes.broadcast import BroadcastAddress
+from cluster.lanes.addresses import BroadcastAddress
 from consensus.ballots import Ballot
 from consensus.lanes import Lanes
 from consensus.replica import Answer, Replica

@@ -32,8 +32,9 @@ from cluster.errors import (
     SwarmError,
     SwarmUnavailable,
 )
+from cluster.lanes.addresses import LaneAddress
 from cluster.lanes.broadcast import Broadcaster, Listener
-from cluster.lanes.port import HANDOVER_S, LaneAddress, PortStatus
+from cluster.lanes.port import HANDOVER_S, PortStatus
 from cluster.lanes.settings import LaneSettings
 from hive import alerts
 from hive.figures import SHOWN

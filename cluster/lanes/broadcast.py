@@ -18,6 +18,7 @@ import numpy as np
 
 from cluster.errors import DeadlineExceeded, InvalidRequest, InvalidSettings, LaneLost
 from cluster.lanes import broadcast_kernels as kernels
+from cluster.lanes.addresses import BroadcastAddress
 from cluster.lanes.atomics import SEEN, bells_at, futex_wait_any
 from cluster.lanes.calls import SLICE_NS, ring
 from cluster.lanes.lane import _nanoseconds
@@ -29,18 +30,6 @@ from cluster.lanes.ring import BAD, NONE
 LEAST_SLOT_WORDS = 8  # one cache line
 MOST_AT_A_TIME = 1024
 LOW_HALF = 2**32 - 1  # of a bell: what a futex compares
-
-
-@dataclass(frozen=True)
-class BroadcastAddress:
-    """Where a broadcast is: whoever holds this, on the same machine and of the same user, can listen."""
-
-    pid: int
-    started: int
-    """Start time of the process, clock ticks since boot."""
-    descriptor: int
-    generation: int
-    """Random; another one means that the memory there is not the one that was meant."""
 
 
 @dataclass(frozen=True)

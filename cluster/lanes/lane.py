@@ -19,6 +19,7 @@ from cluster.errors import (
     UnknownSnapshot,
 )
 from cluster.lanes import calls
+from cluster.lanes.addresses import LaneAddress
 from cluster.lanes.layout import (
     BAD_INPUT,
     HUNG_UP,
@@ -51,7 +52,6 @@ from cluster.lanes.layout import (
 )
 from cluster.lanes.memory import AGAIN, SharedWords
 from cluster.lanes.peer import Peer
-from cluster.lanes.port import LaneAddress
 
 LONGEST_S = 1e6
 DEFAULT_S, DEFAULT_NS = 1.0, 1_000_000_000  # patience

@@ -12,13 +12,13 @@ page whole again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numba import njit
 
 from cluster.errors import InvalidRequest, SwarmUnavailable
+from cluster.lanes.addresses import PageAddress
 from cluster.lanes.atomics import load_acquire, pause, store_release
 from cluster.lanes.layout import LINE
 from cluster.lanes.memory import SharedWords
@@ -29,18 +29,6 @@ RETRIES = 256
 
 class PageUnreadable(SwarmUnavailable):
     """A page was never written, or its writer stopped inside a write."""
-
-
-@dataclass(frozen=True)
-class PageAddress:
-    """Where a page is, for processes of the same user and machine."""
-
-    pid: int
-    descriptor: int
-    at: int
-    """First word: that of the version."""
-    count: int
-    """Words of the body."""
 
 
 @njit(cache=True, nogil=True, error_model="numpy", _nrt=False)

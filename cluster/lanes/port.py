@@ -19,6 +19,7 @@ import numpy as np
 
 from cluster.errors import DeadlineExceeded, InvalidSettings, LaneLost, LanesUnavailable, Overloaded
 from cluster.lanes import serving
+from cluster.lanes.addresses import LaneAddress, PortAddress
 from cluster.lanes.calls import SPINS_BEFORE_SLEEP, ring
 from cluster.lanes.histogram import percentiles
 from cluster.lanes.layout import (
@@ -72,27 +73,6 @@ SHARES = (0.5, 0.99, 0.999)
 
 Loop = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray], int]
 """A room's compiled loop over (words, numbers, active, own, hand)."""
-
-
-@dataclass(frozen=True)
-class PortAddress:
-    """Where a port is: whoever holds this, on the same machine and of the same user, can map it."""
-
-    pid: int
-    started: int
-    """Start time of the process, clock ticks since boot."""
-    descriptor: int
-    generation: int
-    """Random; another one means that the port there is not the one that was meant."""
-
-
-@dataclass(frozen=True)
-class LaneAddress:
-    """One lane of a port, opened for one caller."""
-
-    port: PortAddress
-    lane: int
-    generation: int
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from enum import StrEnum
 import numpy as np
 
 from cluster.errors import InvalidMarketData, InvalidPortfolio
-from cluster.lanes.broadcast import BroadcastAddress
-from cluster.lanes.page import PageAddress
+from cluster.lanes.addresses import BroadcastAddress, PageAddress
 from hive.messages.calculation import Role
 from hive.messages.codec import digest, message
 from hive.messages.mandate import Limits

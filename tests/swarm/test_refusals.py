@@ -36,6 +36,13 @@ def test_bad_input_is_one_message_and_an_exit_code(tmp_path: Path, name: str) ->
     assert "Traceback" not in done.stderr and done.stdout == ""
 
 
+def test_what_asks_nothing_loads_neither_ray_nor_compilers() -> None:
+    """So that help, completion and refusals come at once."""
+    asked = "import sys, swarm.cli.main; print({'ray', 'numba', 'torch', 'scipy'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
+    assert done.stdout.strip() == "set()"
+
+
 def test_unhealthy_answers_exit_with_two_where_nothing_runs(tmp_path: Path) -> None:
     done = swarm(tmp_path, "health", "--json")
     assert done.returncode == 2

@@ -17,8 +17,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cluster.errors import InvalidMarketData, InvalidRequest
+from cluster.lanes.addresses import BroadcastAddress
 from cluster.lanes.atomics import bells_at
-from cluster.lanes.broadcast import BroadcastAddress, Broadcaster, Listener
+from cluster.lanes.broadcast import Broadcaster, Listener
 from cluster.lanes.broadcast_kernels import CURSOR, LEAD, RING_BELL
 from cluster.lanes.broadcast_kernels import MISSED as RING_MISSED
 from cluster.lanes.layout import PORT_BELL

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from actors.trading.gate.book import Book
     from actors.trading.gate.gate import Gate
     from actors.trading.gate.intake import TickIntake
-    from cluster.lanes.port import LaneAddress, PortStatus
+    from cluster.lanes.addresses import LaneAddress
+    from cluster.lanes.port import PortStatus
     from consensus.simplex.types import Committee
 
 LEARN_S = 2.0  # between looks at which epochs the committee has come to

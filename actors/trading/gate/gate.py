@@ -29,8 +29,9 @@ from actors.trading.gate.journal import Journal
 from actors.trading.gate.numbers import numbers_of, status_of, tick_numbers, verdict_of
 from actors.trading.gate.settings import GateSettings
 from cluster.errors import InvalidMarketData, InvalidPortfolio, InvalidRequest, SwarmError
+from cluster.lanes.addresses import LaneAddress
 from cluster.lanes.layout import OK, SLOT_HEADER
-from cluster.lanes.port import LaneAddress, Port, PortStatus
+from cluster.lanes.port import Port, PortStatus
 from hive.messages.fast import boot_id
 from hive.messages.gate import GateFacts, GateStatus
 from hive.messages.orders import Operation, Order, Outcome, Verdict

@@ -18,6 +18,7 @@ import numpy as np
 from numba import njit
 
 from cluster.lanes import calls
+from cluster.lanes.addresses import LaneAddress
 from cluster.lanes.atomics import give_way, load_acquire, now_ns, pause
 from cluster.lanes.lane import Lane
 from cluster.lanes.layout import (
@@ -33,7 +34,7 @@ from cluster.lanes.layout import (
 )
 from cluster.lanes.memory import SharedWords
 from cluster.lanes.peer import started
-from cluster.lanes.port import LaneAddress, Loop, Port
+from cluster.lanes.port import Loop, Port
 from cluster.lanes.ring import NONE, look, publish, release, reserve
 from cluster.lanes.serving import COUNT, REPLY, SCRATCH, finish, next_request
 

@@ -20,8 +20,9 @@ from numba import njit
 
 from cluster.errors import DeadlineExceeded, InvalidRequest, InvalidSettings, LaneLost
 from cluster.lanes import broadcast_kernels as kernels
+from cluster.lanes.addresses import BroadcastAddress
 from cluster.lanes.atomics import give_way, now_ns, pause
-from cluster.lanes.broadcast import BroadcastAddress, Broadcaster, Listener
+from cluster.lanes.broadcast import Broadcaster, Listener
 from cluster.lanes.broadcast_kernels import BAD, NONE, TAKEN, announce, hear, publish, take
 from cluster.lanes.layout import PAGE, STRATEGIES
 from tests.cluster.lanes.sides import drawn, side, stall

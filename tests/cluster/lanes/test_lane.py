@@ -34,6 +34,7 @@ from cluster.errors import (
     UnknownSnapshot,
 )
 from cluster.lanes import calls
+from cluster.lanes.addresses import LaneAddress
 from cluster.lanes.lane import Lane
 from cluster.lanes.layout import (
     BAD_INPUT,
@@ -64,7 +65,7 @@ from cluster.lanes.layout import (
 )
 from cluster.lanes.memory import SharedWords
 from cluster.lanes.peer import Peer, started
-from cluster.lanes.port import LaneAddress, Port
+from cluster.lanes.port import Port
 from tests.cluster.lanes.sides import (
     CODED,
     ECHO,
