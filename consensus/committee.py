@@ -41,7 +41,9 @@ from consensus.simplex.types import Committee, Malformed, packed
 CALL_S = 5.0
 RETRY_S = 0.05
 HEDGE_S = 0.02  # how long few replicas may take to begin to answer before all are asked, if they do not usually take
-# half as long
+# half as long; at most
+MOST_HEDGE_S = 0.25
+HEDGE_SHARE = 0.25  # and this of the time that is left
 USUAL = 16  # answers of a kind that say how long one usually takes
 LOG_PAGE = 256
 MOST_CERTIFIED = 64
@@ -89,9 +91,10 @@ class CommitteeClient:
         self._quick: list[int] = []
         """Seats whose voters gave ballots, who answered last first."""
         self._leader: Any = None
-        """Seat that leads, as two said who gave ballots, and that gave its own: it is asked for decisions first."""
+        """Seat that leads, as more than f said who gave ballots, and that gave its own: it alone is asked for decisions
+        at first."""
         self._next: Any = None
-        """Seat that leads then, as two said: its ballot on the next motion is asked for, to see whether it lives."""
+        """Seat that leads then, as they said: its ballot on the next motion is asked for, to see whether it lives."""
         self._owed: dict[int, Any] = {}
         """The last call that a seat did not answer while it was of use: until it does, it is asked last."""
         self._usual: dict[str, deque[float]] = {}
@@ -187,7 +190,10 @@ class CommitteeClient:
         return self._finalised([body], [motion.id], motion.expires_utc_ns, epoch)[0]
 
     def decision(self, identity: bytes) -> Decision | None:
-        """The decision about a motion, where any replica can prove one. One of an epoch that is over is history."""
+        """The decision about a motion, where any replica can prove one. One of an epoch that is over is history.
+
+        After a power cut of all voters it may take them a moment to know again what they had decided last.
+        """
         for answers in self._all("decided", [identity]).values():
             for answer in answers if isinstance(answers, list) else ():
                 with contextlib.suppress(BadCertificate):
@@ -272,14 +278,16 @@ class CommitteeClient:
         leaders: dict[int, tuple[Any, Any]] = {}
         least = max(ballots.needed(motion.direction, self.present) for motion in motions)
         doubted = self._doubted()
-        for seat, answer in self._hedged("ballots", questions, asking=least, first=self._next, until_ns=give_up_ns):
+        asking = max(least, self.present.faults + 1)  # one of them is honest, and says who leads
+        for seat, answer in self._hedged("ballots", questions, asking=asking, first=self._next, until_ns=give_up_ns):
             match answer:
                 case tuple((int() as theirs, tuple((leads, follows)), list() as said)) if theirs >= 0:
                     leaders[seat] = leads, follows
                     if len(said) == len(motions) and theirs >= self.present.epoch:  # who is no voter gives none
                         by_epoch.setdefault(theirs, []).append(said)
                         self._quick = [seat, *(other for other in self._quick if other != seat)]
-                        now, then = (_said_twice(seats) for seats in zip(*leaders.values(), strict=True))
+                        faults = self.present.faults
+                        now, then = (_said_by_more(faults, seats) for seats in zip(*leaders.values(), strict=True))
                         self._leader, self._next = now if now in leaders else None, then
             epoch, columns = max(by_epoch.items(), key=lambda item: len(item[1]), default=(epoch, []))
             if epoch > self.present.epoch:
@@ -378,7 +386,8 @@ class CommitteeClient:
         few = len(seats) if asking is None else asking
         usual = self._usual.setdefault(method, deque(maxlen=USUAL))
         pending, rest = self._asked(method, *arguments, seats=seats[:few]), seats[few:]
-        hedge_ns = begun_ns + int(max(HEDGE_S, 2 * median(usual or [0.0])) * 1e9)
+        hedge_s = min(max(HEDGE_S, 2 * median(usual or [0.0])), MOST_HEDGE_S)
+        hedge_ns = begun_ns + min(int(hedge_s * 1e9), int(HEDGE_SHARE * (until_ns - begun_ns)))
         unanswered = bool(rest)
         try:
             while pending or rest:
@@ -508,10 +517,10 @@ def _left_s(until_utc_ns: int) -> float:
     return min(CALL_S, max(0.0, (until_utc_ns - time.time_ns()) / 1e9))
 
 
-def _said_twice(seats: Iterable[Any]) -> int | None:
-    """Seat that two have named; None where no two have named the same."""
+def _said_by_more(few: int, seats: Iterable[Any]) -> int | None:
+    """Seat that more than so many have named, if one is."""
     named = [seat for seat in seats if type(seat) is int]
-    return next((seat for seat in named if named.count(seat) > 1), None)
+    return next((seat for seat in named if named.count(seat) > few), None)
 
 
 def _settled(motion: Motion, given: Sequence[Ballot], committee: Committee) -> bool:

@@ -1,8 +1,8 @@
 """A replica: one thread that owns a core and its log, and does what the core says, disk before network.
 
 A turn of its loop takes what lies in the inbox, feeds it to the core, appends every record of the turn with one sync,
-and only then sends: to each peer one call with all that it shall hear. Where it has cast no vote the records wait for
-the next turn that casts one, for a second at most. A full inbox drops what comes, since the protocol says everything
+and only then sends: to each peer one call with all that it shall hear. Records of a turn that casts no vote and ends no
+epoch wait for one that does, for two seconds at most. A full inbox drops what comes, since the protocol says everything
 again; nothing that arrives here raises. Whatever fails while the log is written ends the replica, which says so and
 votes no more.
 

@@ -24,7 +24,7 @@ class ConsensusSettings:
     """How long a leader may take to propose, at first: twice the longest usual delay of a message. Timers double while
     more views fail than faulty leaders explain."""
     view_ms: Annotated[float, Gt(0)] = 80.0
-    """How long a view may take: three times that delay, and more than ``proposal_ms``."""
+    """How long a view may take: at least three times that delay, and more than ``proposal_ms``."""
     repeat_ms: Annotated[float, Gt(0)] = 100.0
     """Before a replica says again what it said, and before it passes on a certificate that others should have."""
     transport: Literal["lanes", "ray"] = "lanes"

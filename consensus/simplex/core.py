@@ -31,8 +31,9 @@ Deviations from the paper (Chan and Pass, TCC 2023)
 - FINALIZE votes go to the leader of their view alone, who tells all as soon as there are enough: 2 (n - 1) messages
   instead of n (n - 1). If its process has ended they go to all. If it keeps them to itself, the view that follows
   finalises this one too.
-- A nullification is passed on when it is first seen; other certificates a little later, unless a later block has become
-  final meanwhile: nearly always the votes themselves, or the leader, have told all.
+- A nullification is passed on when it is first seen; other certificates later, unless a later block has become final
+  meanwhile: nearly always the votes themselves, or the leader, have told all. A NULLIFY vote for a view that is over
+  here shows that they have not, and they are passed on at once.
 - A leader that was silent in its turns, or whose process has ended, is given up at once; one that gives its own view up
   takes all with it.
 - Timers double while more views fail than f leaders can be blamed for, up to 64 times, and come down again when views
@@ -102,17 +103,17 @@ MOST_CORRESPONDENTS: Final = 64
 class Timing:
     """How long a replica waits, in the clock's nanoseconds."""
 
-    proposal_ns: int = 40_000_000
+    proposal_ns: int = 30_000_000
     """For the leader's proposal: twice the longest usual delay of a message."""
-    view_ns: int = 60_000_000
-    """For the view to end: three times the longest usual delay."""
-    notice_ns: int = 40_000_000
+    view_ns: int = 80_000_000
+    """For the view to end: three times the longest usual delay, or more."""
+    notice_ns: int = 100_000_000
     """Before it passes on a certificate that the votes should have given everybody."""
     repeat_ns: int = 100_000_000
     """Before it says again what it said in a view that does not end."""
     standing_ns: int = 1_000_000_000
     """Between two words to the others on how far it is."""
-    supply_ns: int = 20_000_000
+    supply_ns: int = 15_000_000
     """Between two supplies to the same replica."""
     skip_views: int = 16
     """Views in which nothing was heard of a leader, after which it is not waited for."""
@@ -378,6 +379,8 @@ class Core:
             if vote.kind is Kind.NULLIFY:  # others come late as a matter of course; this one is stuck
                 self._supply(sender)
             return
+        if vote.kind is Kind.NULLIFY and vote.view < self._view:
+            self._tell_what_is_unsaid(vote.view)
         if vote.view > self._view + AHEAD:
             return  # certificates will bring us there; nobody may make us keep votes of far views
         view = self._at(vote.view)
@@ -1022,6 +1025,13 @@ class Core:
             self._pass_on(certificate)
         else:
             self._unsaid.append((self._now + self._timing.notice_ns, certificate))
+
+    def _tell_what_is_unsaid(self, view: int) -> None:
+        """Somebody does not know that a view is over: say now what would be said later, once."""
+        told = [certificate for _, certificate in self._unsaid if certificate.view == view]
+        self._unsaid = deque((due, certificate) for due, certificate in self._unsaid if certificate.view != view)
+        for certificate in told:
+            self._pass_on(certificate)
 
     def _pass_on(self, certificate: Certificate) -> None:
         if self._voter is not None:

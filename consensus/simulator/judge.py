@@ -18,7 +18,7 @@ class Judge:
     """Watches honest nodes.
 
     * Agreement: no two honest replicas decide different blocks at a height, in this life or another.
-    * The final prefix never shrinks, and has no gap.
+    * The final prefix has no gap. What of it is on a disk is known in the next life, the rest decided again alike.
     * No two certificates contradict each other, wherever they are seen.
     * An honest voter never signs two things that contradict each other.
     * Every decision has a proof that an outsider can check with the keys of its epoch; a subject is decided once.

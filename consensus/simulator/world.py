@@ -112,6 +112,8 @@ class Node:
     disk: list[Record] = field(default_factory=list)
     unwritten: list[Record] = field(default_factory=list)
     """Of turns that did not bind, since the last one that did."""
+    writing: int = 0
+    """Turns whose records are on their way to the disk."""
     alive: bool = True
     life: int = 0
     busy_until: int = 0
@@ -221,9 +223,9 @@ class World:
         node = self.nodes[number]
         node.alive = False
         node.life += 1
-        if node.busy_until <= self.now:  # else what was being written lies before this
+        if not node.writing:  # else what was being written lies before this
             self._may_be_written(node, node.unwritten)
-        node.unwritten = []
+        node.unwritten, node.writing = [], 0
         for other in self.nodes:
             if other is not node and self._rumours.random() < 0.5:
                 self._push(
@@ -296,11 +298,13 @@ class World:
             def synced() -> None:
                 if node.life == life:
                     node.disk += records
+                    node.writing -= 1
                     self._send(node, turn)
                 elif node.disk is disk and node.life == life + 1 and not node.alive:
                     self._may_be_written(node, records)  # it died meanwhile
 
             disk = node.disk
+            node.writing += 1
             self._push(node.busy_until, synced)
         else:
             node.unwritten += turn.records

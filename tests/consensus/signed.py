@@ -26,10 +26,12 @@ SOON_NS = 60 * 10**9
 
 
 class Voters:
-    """Four keys of an epoch, or a quorum of them that somebody has got hold of."""
+    """Keys of an epoch, four where nothing is said, or a quorum of them that somebody has got hold of."""
 
-    def __init__(self, seed: int = 0) -> None:
-        self.signers: Mapping[int, Signer] = {number: Signer(bytes([seed, number, *bytes(30)])) for number in range(4)}
+    def __init__(self, seed: int = 0, size: int = 4) -> None:
+        self.signers: Mapping[int, Signer] = {
+            number: Signer(bytes([seed, number, *bytes(30)])) for number in range(size)
+        }
         self.first = self.committee = Committee.founded(tuple(one.public for one in self.signers.values()), SALT)
         self.ends: Sequence[Finality] = ()
         """Of the epochs before theirs."""

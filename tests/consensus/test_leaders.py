@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from consensus.simplex.core import Core, Timing
-from consensus.simplex.types import NOTHING, Ask, Certificate, Kind, Proposal, Supply
+from consensus.simplex.core import Core, Timing, Turn
+from consensus.simplex.types import NOTHING, Ask, Certificate, Kind, Message, Proposal, Supply
 from consensus.simulator.liars import forger, signed
-from consensus.simulator.world import MS, Weather, World
+from consensus.simulator.world import MS, Node, Weather, World
 
 PROPOSAL_MS = Timing().proposal_ns / MS
 ROUND_MS = 8.0  # four hops of the calm network, generously: the last is the leader's word that it is done
@@ -22,6 +22,22 @@ def decided_after(world: World, asked: list[int], body: bytes, within_ms: float 
         world.submit(number, body)
     assert world.run(begun / MS + within_ms, stop=lambda: world.all_decided([body], asked))
     return (world.now - begun) / MS
+
+
+def test_a_leader_that_proposes_to_some_and_says_nothing_else_costs_little() -> None:
+    a_leader_that_proposes_to_some(Core)
+
+
+def a_leader_that_proposes_to_some(core: type[Core]) -> None:
+    """Who was left out gives the view up, and hears then that it was notarised: the next one needs that voter."""
+
+    def leaves_one_out(node: Node, turn: Turn) -> list[tuple[int | None, Message | bytes]]:
+        said = [message for _, message in turn.messages if isinstance(message, Proposal)]
+        return [(1 + (one.block.view + other) % 3, one) for one in said for other in range(2)]
+
+    world = World(5, liars={0: leaves_one_out}, core=core)
+    taken = [decided_after(world, [1, 2, 3], b"request %d" % number) for number in range(40)]
+    assert sum(taken) / len(taken) < 2 * PROPOSAL_MS
 
 
 @pytest.mark.parametrize(("told", "waits"), [(True, False), (False, True)])

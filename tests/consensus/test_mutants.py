@@ -33,6 +33,7 @@ from consensus.simulator.scenario import storm
 from consensus.simulator.world import Machine, World, change_body
 from tests.consensus.test_leaders import (
     a_leader_that_hears_nothing,
+    a_leader_that_proposes_to_some,
     a_network_slower_than_the_timers,
     four_decide_without_another_block,
     ten_seconds_alone,
@@ -361,6 +362,13 @@ class KeepsItToItself(Core):
         self._unsaid.append((self._now + self._timing.notice_ns, certificate))
 
 
+class TellsLater(Core):
+    """A certificate is passed on when it is time, though a vote shows that somebody lacks it."""
+
+    def _tell_what_is_unsaid(self, view: int) -> None:
+        pass
+
+
 class TrustsTheDead(Core):
     """FINALIZE votes stay with a leader whose process has ended."""
 
@@ -454,6 +462,7 @@ def test_mutant_is_noticed(mutant: type[Core], liars: tuple[str, ...] | None) ->
     ("mutant", "scenario"),
     [
         (KeepsItToItself, four_decide_without_another_block),
+        (TellsLater, a_leader_that_proposes_to_some),
         (TrustsTheDead, partial(a_leader_that_hears_nothing, ended=True)),
         (ForgetsThePace, a_network_slower_than_the_timers),
         (KeepsThePace, a_network_slower_than_the_timers),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from consensus.committee import CommitteeClient
+from consensus.committee import USUAL, CommitteeClient
 from tests.consensus.seated import Seat, Silence, seated
 from tests.consensus.signed import Voters
 
@@ -22,7 +24,8 @@ class Rotating(Seat):
 
     def _ballots(self, questions):
         lead = len(self.decided)
-        self.leads = lead % 4, (lead + 1) % 4
+        size = len(self.voters.signers)
+        self.leads = lead % size, (lead + 1) % size
         return self.silence or super()._ballots(questions)
 
     def _decide(self, bodies, patience_s):
@@ -79,20 +82,55 @@ def test_who_owes_an_answer_is_asked_last_until_it_comes(mover, seats):
     assert [deciding for _, deciding in (asked_of(mover, seats) for _ in range(4))].count({1}) == 1
 
 
+@dataclass(eq=False)
+class Hung(Rotating):
+    """Gives its ballot, and does not decide."""
+
+    def _decide(self, bodies, patience_s):
+        return Silence()
+
+
+def hang_the_leader(mover, seats):
+    leader = len(seats[0].decided) % len(seats)
+    seats[leader] = Hung(leader, seats[0].voters, decided=seats[0].decided)
+    mover._handles.clear()
+
+
 def test_others_are_asked_when_the_leader_takes_longer_than_usual(mover, seats):
     for _ in range(4):
         asked_of(mover, seats)
-
-    class Slow(Rotating):
-        """Gives its ballot, and does not decide."""
-
-        def _decide(self, bodies, patience_s):
-            return Silence()
-
-    leader = len(seats[0].decided) % 4
-    seats[leader] = Slow(leader, seats[0].voters, decided=seats[0].decided)
-    mover._handles.clear()
+    hang_the_leader(mover, seats)
     assert asked_of(mover, seats)[1] == {0, 1, 2, 3}
+
+
+def test_what_usually_takes_long_keeps_nobody_from_asking_the_others_in_time(mover, seats):
+    hang_the_leader(mover, seats)
+    mover._usual["decide"] = deque([100.0] * USUAL)
+    begun = time.monotonic()
+    assert mover.propose("raise_limit", deadline_s=30.0).outcome
+    assert time.monotonic() - begun < 15.0
+
+
+def test_a_motion_that_one_may_carry_is_put_to_more_than_may_be_faulty(mover, seats):
+    """Else one seat would say alone how long others may take, and never that somebody else leads."""
+    assert mover.propose("lower_limit").outcome
+    assert sum("ballots" in seat.asked for seat in seats.values()) == 2
+    assert asked_of(mover, seats)[1] == {1}
+
+
+def test_two_of_seven_make_nobody_their_leader(monkeypatch):
+    """They are the first to answer, and name one of them."""
+
+    class Vain(Rotating):
+        def _ballots(self, questions):
+            epoch, _, given = super()._ballots(questions)
+            return epoch, (0, 0), given
+
+    house, voters, decided = seated(monkeypatch), Voters(size=7), []
+    house.seats = {voter: (Vain if voter < 2 else Rotating)(voter, voters, decided=decided) for voter in voters.signers}
+    mover = CommitteeClient(voters.first, "nowhere", deadline_s=60.0)
+    decided.extend([b"some"] * 3)
+    assert asked_of(mover, house.seats)[1] == {3}
 
 
 @pytest.mark.parametrize("leads", [(9, 9), ("x", None), ([], {}), (True, 2.0), None, 3, (1, 2, 3)])
