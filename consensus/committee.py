@@ -372,8 +372,8 @@ class CommitteeClient:
         """(seat, answer) of replicas as they come, until a moment of UTC.
 
         So many are asked at first, ``first`` and those that answered last; the others too as soon as one fails, what
-        came did not suffice, nobody has answered in twice the usual time, or those that are left take twice as long as
-        the first to answer.
+        came did not suffice, nobody has answered in twice the usual time, which is bounded, or those that are left take
+        twice as long as the first to answer.
         """
         begun_ns = time.time_ns()
         self._look()

@@ -135,17 +135,20 @@ def comes_to(home: Path, what: str) -> bool:
 def brought_up(home: Path, *options: str) -> Iterator[Path]:
     """A home whose swarm was brought up in a terminal that has closed since; down afterwards."""
     with alone():
-        terminal = subprocess.Popen(
-            [*SWARM, *on_free_ports(), *options, *UNHURRIED, "up"],
-            env={**os.environ, "SWARM_HOME": str(home)},
-            start_new_session=True,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            _, words = terminal.communicate(timeout=TIMEOUT_S)
-        finally:
-            terminal.kill()  # where it hangs, and then whoever guards its Ray ends that too
+        for _ in range(3):  # Ray ends itself, and who is joining it, where a part of it lacks a core for half a minute
+            terminal = subprocess.Popen(
+                [*SWARM, *on_free_ports(), *options, *UNHURRIED, "up"],
+                env={**os.environ, "SWARM_HOME": str(home)},
+                start_new_session=True,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            try:
+                _, words = terminal.communicate(timeout=TIMEOUT_S)
+            finally:
+                terminal.kill()  # where it hangs, and then whoever guards its Ray ends that too
+            if terminal.returncode == 0 or "core_worker_process" not in words:
+                break
     assert terminal.returncode == 0, words
     with contextlib.suppress(ProcessLookupError):
         os.killpg(terminal.pid, signal.SIGHUP)  # what the kernel does when a terminal closes
