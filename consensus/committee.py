@@ -40,10 +40,9 @@ from consensus.simplex.types import Committee, Malformed, packed
 
 CALL_S = 5.0
 RETRY_S = 0.05
-HEDGE_S = 0.02  # how long few replicas may take to begin to answer before all are asked, if they do not usually take
-# half as long; at most
-MOST_HEDGE_S = 0.25
-HEDGE_SHARE = 0.25  # and this of the time that is left
+HEDGE_S = 0.02  # how long few replicas may at least take to begin to answer before all are asked
+MOST_HEDGE_S = 0.25  # and at most, though they usually take half as long or longer
+HEDGE_SHARE = 0.25  # of the time that is left
 USUAL = 16  # answers of a kind that say how long one usually takes
 LOG_PAGE = 256
 MOST_CERTIFIED = 64
@@ -90,11 +89,11 @@ class CommitteeClient:
         """A ballot is seen as it comes, and again in the decision that it carried."""
         self._quick: list[int] = []
         """Seats whose voters gave ballots, who answered last first."""
-        self._leader: Any = None
+        self._leader: int | None = None
         """Seat that leads, as more than f said who gave ballots, and that gave its own: it alone is asked for decisions
         at first."""
-        self._next: Any = None
-        """Seat that leads then, as they said: its ballot on the next motion is asked for, to see whether it lives."""
+        self._next_leader: int | None = None
+        """Seat that leads after it, as they said: its ballot on the next motion is asked for, to see if it lives."""
         self._owed: dict[int, Any] = {}
         """The last call that a seat did not answer while it was of use: until it does, it is asked last."""
         self._usual: dict[str, deque[float]] = {}
@@ -279,7 +278,9 @@ class CommitteeClient:
         least = max(ballots.needed(motion.direction, self.present) for motion in motions)
         doubted = self._doubted()
         asking = max(least, self.present.faults + 1)  # one of them is honest, and says who leads
-        for seat, answer in self._hedged("ballots", questions, asking=asking, first=self._next, until_ns=give_up_ns):
+        for seat, answer in self._hedged(
+            "ballots", questions, asking=asking, first=self._next_leader, until_ns=give_up_ns
+        ):
             match answer:
                 case tuple((int() as theirs, tuple((leads, follows)), list() as said)) if theirs >= 0:
                     leaders[seat] = leads, follows
@@ -288,7 +289,7 @@ class CommitteeClient:
                         self._quick = [seat, *(other for other in self._quick if other != seat)]
                         faults = self.present.faults
                         now, then = (_said_by_more(faults, seats) for seats in zip(*leaders.values(), strict=True))
-                        self._leader, self._next = now if now in leaders else None, then
+                        self._leader, self._next_leader = now if now in leaders else None, then
             epoch, columns = max(by_epoch.items(), key=lambda item: len(item[1]), default=(epoch, []))
             if epoch > self.present.epoch:
                 if len(columns) > self.present.faults and self.refresh(_left_s(give_up_ns)).epoch >= epoch:
