@@ -189,10 +189,7 @@ class CommitteeClient:
         return self._finalised([body], [motion.id], motion.expires_utc_ns, epoch)[0]
 
     def decision(self, identity: bytes) -> Decision | None:
-        """The decision about a motion, where any replica can prove one. One of an epoch that is over is history.
-
-        After a power cut of all voters it may take them a moment to know again what they had decided last.
-        """
+        """The decision about a motion, where any replica can prove one. One of an epoch that is over is history."""
         for answers in self._all("decided", [identity]).values():
             for answer in answers if isinstance(answers, list) else ():
                 with contextlib.suppress(BadCertificate):

@@ -1,10 +1,9 @@
 """A replica: one thread that owns a core and its log, and does what the core says, disk before network.
 
 A turn of its loop takes what lies in the inbox, feeds it to the core, appends every record of the turn with one sync,
-and only then sends: to each peer one call with all that it shall hear. Records of a turn that casts no vote and ends no
-epoch wait for one that does, for two seconds at most. A full inbox drops what comes, since the protocol says everything
-again; nothing that arrives here raises. Whatever fails while the log is written ends the replica, which says so and
-votes no more.
+and only then tells who waits for a decision, and the peers: each by one call with all that it shall hear. A full inbox
+drops what comes, since the protocol says everything again; nothing that arrives here raises. Whatever fails while the
+log is written ends the replica, which says so and votes no more.
 
 How messages travel is not known here: ``send`` is given.
 """
@@ -203,8 +202,6 @@ class Replica:
         self._cut = self._log.cut
         self._recalled = len(self._log.records)
         self._log.records = []  # the core has taken them up
-        self._unwritten: list[Record] = []
-        """Of turns that did not bind, since the last one that did."""
         self.failure = ""
         """Why it votes no more; empty while it does."""
         self._histogram = [0] * HISTOGRAM_BUCKETS
@@ -458,7 +455,6 @@ class Replica:
             self._carry_out([self._core.begin()])
             while not self._closing:
                 self._turn(self._taken())
-            self._write()
         except Exception as error:
             self.failure = f"votes no more ({type(error).__name__}: {error})"
             self._release()
@@ -523,9 +519,7 @@ class Replica:
 
     def _carry_out(self, turns: list[Turn]) -> None:
         """Disk, then whoever waits, then network."""
-        self._unwritten += [record for turn in turns for record in turn.records]
-        if any(turn.binds for turn in turns):
-            self._write()
+        self._write([record for turn in turns for record in turn.records])
         for decision in (decision for turn in turns for decision in turn.decisions):
             self.counters.decisions += len(decision.block.requests)
             self._enter(decision.block)
@@ -542,12 +536,11 @@ class Replica:
             self._recovered = self._core.recovered
             self._seat.note_loss(self._recovered)
 
-    def _write(self) -> None:
-        """Have all records on the disk."""
+    def _write(self, records: list[Record]) -> None:
+        """Have records on the disk."""
         counters = self.counters
         began_ns = time.monotonic_ns()
-        self._log.append(self._unwritten)
-        self._unwritten = []
+        self._log.append(records)
         took_ns = time.monotonic_ns() - began_ns
         counters.sync_ns += took_ns
         counters.longest_sync_ns = max(counters.longest_sync_ns, took_ns)
@@ -668,7 +661,6 @@ class Replica:
     def _tended(self) -> list[Turn]:
         """Now and then, and in every new epoch: forget who waits no more, and press the accusations that are open."""
         now_ns = self._tended_ns = time.monotonic_ns()
-        self._write()
         stale = self._core.committee.epoch != self._epoch
         self._epoch = self._core.committee.epoch
         for identity, waiting in list(self._asks.items()):

@@ -17,10 +17,9 @@ The one rule that safety rests on: **nobody votes both NULLIFY and FINALIZE in a
 2f+1 have voted FINALIZE, so no 2f+1 ever vote NULLIFY in v; no later proposal can step over v, and every block that is
 ever notarised behind it has it among its ancestors.
 
-Certificates are passed on, so what moves one honest replica moves all. Votes are on disk before they are sent; a
-replica that has lost its log does not know what it voted, and is silent until it can no longer matter. Certificates
-need not be: what is final rests on votes that are on the disks of a quorum, and who forgets that it is will hear it
-again.
+Certificates are passed on, so what moves one honest replica moves all. Votes are on disk before they are sent, and what
+is final before anybody is told; a replica that has lost its log does not know what it voted, and is silent until it can
+no longer matter.
 
 Deviations from the paper (Chan and Pass, TCC 2023)
 ---------------------------------------------------
@@ -44,8 +43,8 @@ Deviations from the paper (Chan and Pass, TCC 2023)
   finalise it, and are forgotten; the next epoch begins behind it with view 1.
 
 Here is neither clock nor network nor disk nor chance. An event goes in with a reading of some clock; a :class:`Turn`
-comes out: records, which must be durable *before* anything of that turn is sent if it binds, messages, decisions,
-proofs. The time of the next wake-up is :attr:`Core.next_wake`.
+comes out: records that must be durable *before* anything else of that turn is done, messages, decisions, proofs. The
+time of the next wake-up is :attr:`Core.next_wake`.
 """
 
 from __future__ import annotations
@@ -139,10 +138,7 @@ class Turn:
     """What one event leads to."""
 
     records: list[Record] = field(default_factory=list)
-    """To be appended to the log, behind those of the turns before."""
-    binds: bool = False
-    """Whether these and all before them must be durable before anything else is done. Else they may be lost with the
-    process: they hold no vote, and a quorum's votes prove them again."""
+    """To be appended to the log and synced before anything else is done."""
     messages: list[tuple[int | None, Message]] = field(default_factory=list)
     """(voter, or None for all others; what)."""
     decisions: list[Decision] = field(default_factory=list)
@@ -572,7 +568,6 @@ class Core:
             if self.committee is before:
                 self._prune()
             else:
-                self._turn.binds = True  # a voter that lost its log may be whole now, and keeps no note of the loss
                 self._pass_on(certificate)
                 self._begin_epoch()
             return
@@ -732,7 +727,6 @@ class Core:
 
     def _cast(self, view: View, vote: Vote, message: Message, reader: int | None = None) -> None:
         self._turn.records.append(vote)
-        self._turn.binds = True
         view.own[vote.kind] = vote
         if reader != self._voter:
             self._turn.messages.append((reader, message))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from consensus.simplex.core import Core, Turn
 from consensus.simplex.crypto import Checker, Verify
@@ -18,7 +18,7 @@ class Judge:
     """Watches honest nodes.
 
     * Agreement: no two honest replicas decide different blocks at a height, in this life or another.
-    * The final prefix has no gap. What of it is on a disk is known in the next life, the rest decided again alike.
+    * What a replica has told to be final has no gap and never shrinks, over all its lives with one disk.
     * No two certificates contradict each other, wherever they are seen.
     * An honest voter never signs two things that contradict each other.
     * Every decision has a proof that an outsider can check with the keys of its epoch; a subject is decided once.
@@ -79,14 +79,10 @@ class Judge:
                 raise Foul(f"node {node} proves that honest node {culprit} lied: {proof}")
             self.accused[culprit] = self.accused.get(culprit, 0) + 1
 
-    def restarted(self, node: int, height: int, final: Iterable[Block]) -> None:
-        """A node began a new life: of decisions it knows those that its disk has, and will hear of those that it lost.
-
-        That it then hears the same is judged with every decision; that none can be lost, by the votes they rest on.
-        """
-        held = max((block.height for block in final if self.decided.get(block.height) == block), default=0)
-        if height < held:
-            raise Foul(f"node {node} forgot decisions: its disk has {held}, and it knows {height}")
+    def restarted(self, node: int, height: int, *, kept_its_disk: bool) -> None:
+        """A node began a new life: what it has told must still be there, unless its disk is lost."""
+        if kept_its_disk and height < self._heights.get(node, 0):
+            raise Foul(f"node {node} forgot decisions: it told of {self._heights[node]}, and knows {height}")
         self._heights[node] = height
 
     def _judge_vote(self, vote: Vote) -> None:

@@ -22,7 +22,6 @@ from consensus.simplex.types import (
     Certificate,
     Change,
     Committee,
-    Finality,
     Kind,
     Malformed,
     Message,
@@ -110,10 +109,6 @@ class Node:
     hands: Hands | None = None
     rate: float = 1.0
     disk: list[Record] = field(default_factory=list)
-    unwritten: list[Record] = field(default_factory=list)
-    """Of turns that did not bind, since the last one that did."""
-    writing: int = 0
-    """Turns whose records are on their way to the disk."""
     alive: bool = True
     life: int = 0
     busy_until: int = 0
@@ -223,9 +218,6 @@ class World:
         node = self.nodes[number]
         node.alive = False
         node.life += 1
-        if not node.writing:  # else what was being written lies before this
-            self._may_be_written(node, node.unwritten)
-        node.unwritten, node.writing = [], 0
         for other in self.nodes:
             if other is not node and self._rumours.random() < 0.5:
                 self._push(
@@ -252,8 +244,7 @@ class World:
         node.core = self._life(node.seal, node.disk, node)
         turn = node.core.begin()  # may announce what was certified and not yet announced
         height = node.core.chain.height - len(turn.decisions)
-        final = (block for record in node.disk if isinstance(record, Finality) for block in record.blocks)
-        self.judge.restarted(node.number, height, final)
+        self.judge.restarted(node.number, height, kept_its_disk=with_disk)
         self._schedule_turn(node, turn)
 
     def heal(self) -> None:
@@ -288,32 +279,25 @@ class World:
         heapq.heappush(self._events, (when, self._counter, event))
 
     def _schedule_turn(self, node: Node, turn: Turn) -> None:
-        """Bring a turn's records to disk where it binds, then send; and note when the core wants to be woken."""
+        """Bring a turn's records to disk, then send; and note when the core wants to be woken."""
         life = node.life
-        if turn.binds:
-            records, node.unwritten = node.unwritten + turn.records, []
+        if turn.records:
             low, high = self.weather.disk_ms
             node.busy_until = max(node.busy_until, self.now) + int(self.random.uniform(low, high) * MS)
 
             def synced() -> None:
                 if node.life == life:
-                    node.disk += records
-                    node.writing -= 1
+                    node.disk += turn.records
                     self._send(node, turn)
                 elif node.disk is disk and node.life == life + 1 and not node.alive:
-                    self._may_be_written(node, records)  # it died meanwhile
+                    # It died meanwhile: any beginning of what it wrote may be there, and nothing behind it.
+                    node.disk = disk + turn.records[: self.random.randint(0, len(turn.records))]
 
             disk = node.disk
-            node.writing += 1
             self._push(node.busy_until, synced)
         else:
-            node.unwritten += turn.records
             self._push(max(node.busy_until, self.now), lambda: self._send(node, turn) if node.life == life else None)
         self._set_alarm(node)
-
-    def _may_be_written(self, node: Node, records: list[Record]) -> None:
-        """Of what was being written, or would have been with time, any beginning may be there and nothing behind it."""
-        node.disk = node.disk + records[: self.random.randint(0, len(records))]
 
     def _set_alarm(self, node: Node) -> None:
         life, due = node.life, int(node.core.next_wake / node.rate) + 1
@@ -328,8 +312,6 @@ class World:
     def _send(self, node: Node, turn: Turn) -> None:
         if node.nonce:
             node.recovered = node.core.recovered
-            if node.core.whole and node.unwritten:
-                raise Foul(f"node {node.number} takes its log for whole before it says why")
             node.nonce = 0 if node.core.whole else node.nonce
         if node.hands is None:
             self.judge.turn(node.number, node.core, turn)
