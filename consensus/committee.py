@@ -18,21 +18,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from cluster import runtime
-from cluster.errors import InvalidInput, Overloaded, SwarmError, SwarmUnavailable
+from cluster.errors import InvalidInput, Overloaded, SwarmError
 from consensus import ballots, decisions, epochs
+from consensus.asking import Reach
 from consensus.ballots import Ballot, Choice, Estimate, Estimated, Motion, Moved
 from consensus.decisions import Decision
 from consensus.epochs import Known
 from consensus.errors import BadCertificate, NoQuorum, Refused, StaleEpoch, Undecided
-from consensus.seats import replica_name, seat_of
+from consensus.seats import replica_name
 from consensus.simplex import crypto, proofs
 from consensus.simplex.crypto import Checker
 from consensus.simplex.proofs import Proof
@@ -40,10 +38,6 @@ from consensus.simplex.types import Committee, Malformed, packed
 
 CALL_S = 5.0
 RETRY_S = 0.05
-HEDGE_S = 0.02  # how long few replicas may at least take to begin to answer before all are asked
-MOST_HEDGE_S = 0.25  # and at most, though they usually take half as long or longer
-HEDGE_SHARE = 0.25  # of the time that is left
-USUAL = 16  # answers of a kind that say how long one usually takes
 LOG_PAGE = 256
 MOST_CERTIFIED = 64
 MOST_CHECKED = 4096  # signatures that are remembered as genuine, or not
@@ -77,7 +71,6 @@ class CommitteeClient:
         folder: Path | None = None,
     ) -> None:
         self.first, self.namespace, self._deadline_s, self._proposer = first, namespace, deadline_s, proposer
-        self._handles: dict[int, Any] = {}
         self.known = Known((first,)) if folder is None else epochs.read(folder, first)
         """The epochs that were proved to this client."""
         self.unkept = ""
@@ -85,19 +78,9 @@ class CommitteeClient:
         self._folder = folder
         self._kept = self.known.present.epoch
         self._certified: dict[bytes, decisions.Certified] = {}
+        self._reach = Reach(namespace, lambda: self.present)
         self._check = lru_cache(MOST_CHECKED)(crypto.verify)
         """A ballot is seen as it comes, and again in the decision that it carried."""
-        self._quick: list[int] = []
-        """Seats whose voters gave ballots, who answered last first."""
-        self._leader: int | None = None
-        """Seat that leads, as more than f said who gave ballots, and that gave its own: it alone is asked for decisions
-        at first."""
-        self._next_leader: int | None = None
-        """Seat that leads after it, as they said: its ballot on the next motion is asked for, to see if it lives."""
-        self._owed: dict[int, Any] = {}
-        """The last call that a seat did not answer while it was of use: until it does, it is asked last."""
-        self._usual: dict[str, deque[float]] = {}
-        """How long those who were asked first took to answer, seconds, by method."""
 
     @property
     def present(self) -> Committee:
@@ -106,12 +89,10 @@ class CommitteeClient:
 
     def refresh(self, within_s: float = CALL_S) -> Committee:
         """The committee of the last epoch that any replica can prove; its voters are looked for anew."""
-        self._handles = {}
+        self._reach.forget()
         offered: list[Known] = []
-        self._look()
-        strange = max(0, len(self._handles) - len(self.present.keys))  # they may be the first to answer
-        count = self.present.quorum + strange
-        for ends in self._all("ends", self.present.epoch, count=count, within_s=within_s).values():
+        count = self.present.quorum + self._reach.strange()  # strangers may be the first to answer
+        for ends in self._reach.all("ends", self.present.epoch, count=count, within_s=within_s).values():
             with contextlib.suppress(BadCertificate):  # a replica that lies; others do not
                 offered.append(self.known.followed(ends))
         self._learn(epochs.chosen(self.known, offered))
@@ -190,7 +171,7 @@ class CommitteeClient:
 
     def decision(self, identity: bytes) -> Decision | None:
         """The decision about a motion, where any replica can prove one. One of an epoch that is over is history."""
-        for answers in self._all("decided", [identity]).values():
+        for answers in self._reach.all("decided", [identity], within_s=CALL_S).values():
             for answer in answers if isinstance(answers, list) else ():
                 with contextlib.suppress(BadCertificate):
                     return self._proved(getattr(answer, "evidence", b""), identity)
@@ -202,7 +183,7 @@ class CommitteeClient:
         Those of epochs that are over are history: this module says what their signatures prove.
         """
         best: dict[bytes, Decision] = {}
-        for entries in self._all("log", above, most).values():
+        for entries in self._reach.all("log", above, most, within_s=CALL_S).values():
             try:
                 proved = [self._proved(evidence, identity) for identity, _, evidence in entries]
             except (BadCertificate, TypeError, ValueError):
@@ -215,7 +196,8 @@ class CommitteeClient:
         self.refresh()
         checkers = [Checker(committee) for committee in self.known.committees]
         found: list[Proof] = []
-        held = [data for said in self._all("evidence").values() if isinstance(said, list) for data in said]
+        told = self._reach.all("evidence", within_s=CALL_S).values()
+        held = [data for said in told if isinstance(said, list) for data in said]
         for data in sorted({data for data in held if isinstance(data, bytes)}):
             with contextlib.suppress(Malformed):
                 proof = proofs.decode(data)
@@ -230,12 +212,13 @@ class CommitteeClient:
         """
         voters = {key.hex(): voter for voter, key in enumerate(self.refresh().keys)}
         publics = {seat: key.hex() for seat, key in enumerate(self.first.keys)}
-        said = {seat: one for seat, one in self._all("status").items() if isinstance(one, dict)}
+        told = self._reach.all("status", within_s=CALL_S)
+        said = {seat: one for seat, one in told.items() if isinstance(one, dict)}
         publics = {seat: str(one.get("public", "")) for seat, one in said.items()} | publics
         founding = {seat for seat in range(len(self.first.keys)) if publics[seat] in voters}
         return [
             said.get(seat, {}) | {"name": replica_name(seat), "voter": voters.get(publics.get(seat, ""))}
-            for seat in sorted(founding | set(self._handles))
+            for seat in sorted(founding | self._reach.seats())
         ]
 
     def _carried(self, motions: list[Motion]) -> list[Decision]:
@@ -259,7 +242,7 @@ class CommitteeClient:
             try:
                 found = self._polled(motions, give_up_ns)
             except NoQuorum:
-                self._handles = {}  # they may live, and live elsewhere, when they are asked again
+                self._reach.forget()  # they may live, and live elsewhere, when they are asked again
                 raise
             if found is not None:
                 return found
@@ -273,20 +256,17 @@ class CommitteeClient:
         epoch = self.present.epoch
         leaders: dict[int, tuple[Any, Any]] = {}
         least = max(ballots.needed(motion.direction, self.present) for motion in motions)
-        doubted = self._doubted()
+        doubted = self._reach.doubted()
         asking = max(least, self.present.faults + 1)  # one of them is honest, and says who leads
-        for seat, answer in self._hedged(
-            "ballots", questions, asking=asking, first=self._next_leader, until_ns=give_up_ns
+        for seat, answer in self._reach.hedged(
+            "ballots", questions, asking=asking, first=self._reach.next_leader, until_ns=give_up_ns
         ):
             match answer:
                 case tuple((int() as theirs, tuple((leads, follows)), list() as said)) if theirs >= 0:
                     leaders[seat] = leads, follows
                     if len(said) == len(motions) and theirs >= self.present.epoch:  # who is no voter gives none
                         by_epoch.setdefault(theirs, []).append(said)
-                        self._quick = [seat, *(other for other in self._quick if other != seat)]
-                        faults = self.present.faults
-                        now, then = (_said_by_more(faults, seats) for seats in zip(*leaders.values(), strict=True))
-                        self._leader, self._next_leader = now if now in leaders else None, then
+                        self._reach.gave_ballots(seat, leaders)
             epoch, columns = max(by_epoch.items(), key=lambda item: len(item[1]), default=(epoch, []))
             if epoch > self.present.epoch:
                 if len(columns) > self.present.faults and self.refresh(_left_s(give_up_ns)).epoch >= epoch:
@@ -341,10 +321,10 @@ class CommitteeClient:
             open_ = [place for place in range(len(bodies)) if place not in found]
             asked = [bodies[place] for place in open_]
             refusals: dict[tuple[int, str], list[SwarmError]] = {}
-            few = None if self._leader is None else 1
-            doubted = self._doubted()
-            for _, answers in self._hedged(
-                "decide", asked, left_s, asking=few, first=self._leader, until_ns=expires_utc_ns
+            few = None if self._reach.leader is None else 1
+            doubted = self._reach.doubted()
+            for _, answers in self._reach.hedged(
+                "decide", asked, left_s, asking=few, first=self._reach.leader, until_ns=expires_utc_ns
             ):
                 if not isinstance(answers, list):
                     continue
@@ -363,52 +343,6 @@ class CommitteeClient:
             f"{len(bodies) - len(found)} of {len(bodies)} motions were not decided by the deadline",
             "Look for them with `swarm consensus log`; what loosens is void now",
         )
-
-    def _hedged(
-        self, method: str, *arguments: Any, asking: int | None, until_ns: int, first: Any = None
-    ) -> Iterator[tuple[int, Any]]:
-        """(seat, answer) of replicas as they come, until a moment of UTC.
-
-        So many are asked at first, ``first`` and those that answered last; the others too as soon as one fails, what
-        came did not suffice, nobody has answered in twice the usual time, which is bounded, or those that are left take
-        twice as long as the first to answer.
-        """
-        begun_ns = time.time_ns()
-        self._look()
-        if self._owed:
-            _, owed = runtime.first_of(list(self._owed.values()), len(self._owed), 0.0)
-            self._owed = {seat: call for seat, call in self._owed.items() if call in owed}
-        seats = [seat for seat in self._quick if seat in self._handles]
-        seats += [seat for seat in self._handles if seat not in seats]
-        seats.sort(key=lambda seat: (seat in self._owed, seat != first))
-        few = len(seats) if asking is None else asking
-        usual = self._usual.setdefault(method, deque(maxlen=USUAL))
-        pending, rest = self._asked(method, *arguments, seats=seats[:few]), seats[few:]
-        hedge_s = min(max(HEDGE_S, 2 * median(usual or [0.0])), MOST_HEDGE_S)
-        hedge_ns = begun_ns + min(int(hedge_s * 1e9), int(HEDGE_SHARE * (until_ns - begun_ns)))
-        unanswered = bool(rest)
-        try:
-            while pending or rest:
-                if rest and (not pending or time.time_ns() >= hedge_ns):
-                    pending |= self._asked(method, *arguments, seats=rest)
-                    rest = []
-                    continue
-                until = min(until_ns, hedge_ns) if rest else until_ns
-                done, _ = runtime.first_of(list(pending), 1, (until - time.time_ns()) / 1e9)
-                if not done and time.time_ns() >= until_ns:
-                    return
-                for call in done:
-                    seat, answer = pending.pop(call), _value(call)
-                    if answer is None:
-                        hedge_ns = 0
-                    else:
-                        hedge_ns = min(hedge_ns, 2 * time.time_ns() - begun_ns)
-                        if unanswered and seat in seats[:few]:  # others answer because these take long
-                            usual.append((time.time_ns() - begun_ns) / 1e9)
-                            unanswered = False
-                        yield seat, answer
-        finally:
-            self._owed |= {seat: call for call, seat in pending.items()}
 
     def _take(
         self,
@@ -459,45 +393,11 @@ class CommitteeClient:
             self._learn(Known.of(held))
         return held.about(identity)
 
-    def _all(self, method: str, *arguments: Any, count: int | None = None, within_s: float = CALL_S) -> dict[int, Any]:
-        """Answers of all replicas that give one in time, or of the first ``count``, by number."""
-        pending = self._asked(method, *arguments)
-        numbers = dict(pending)
-        if pending:
-            runtime.first_of(list(pending), len(pending) if count is None else count, within_s)
-        answers = {number: _value(call) for call, number in numbers.items()}
-        return {number: answer for number, answer in answers.items() if answer is not None}
-
-    def _asked(self, method: str, *arguments: Any, seats: Iterable[int] | None = None) -> dict[Any, int]:
-        """Calls of these seats, or of all, by whom they are to; none of those that cannot be reached."""
-        self._look()
-        calls: dict[Any, int] = {}
-        for seat in list(self._handles) if seats is None else seats:
-            with contextlib.suppress(Exception):  # whatever sits there: the others' answers count
-                calls[getattr(self._handles[seat], method).remote(*arguments)] = seat
-        if not calls and seats is None:
-            raise NoQuorum("no replica of the committee can be reached", "Run `swarm up` with consensus.voters set")
-        return calls
-
-    def _look(self) -> None:
-        """Find who lives and is not known yet, where voters may be missing."""
-        if len(self._handles) >= len(self.present.keys):
-            return
-        for name in runtime.named_actors(self.namespace):
-            seat = seat_of(name)
-            if seat is not None and seat not in self._handles:
-                with contextlib.suppress(SwarmUnavailable):
-                    self._handles[seat] = runtime.find_actor(name, self.namespace)
-
-    def _doubted(self) -> int:
-        """How many seats may say what is not so: those of faulty voters, and those that can be no voter's."""
-        self._look()
-        return self.present.faults + max(0, len(self._handles) - len(self.present.keys))
-
     def _learn(self, later: Known) -> None:
         """Know what continues that which is known, and keep it before anything is done that rests on it."""
         if len(later.committees) > len(self.known.committees):
-            self.known, self._handles = later, {}
+            self.known = later
+            self._reach.forget()
         if self._folder is None or self._kept == self.present.epoch:
             return
         try:
@@ -506,7 +406,8 @@ class CommitteeClient:
             self.unkept = f"epoch {self.present.epoch} is not kept: {error}"
             return
         if len(held.committees) > len(self.known.committees):
-            self.known, self._handles = held, {}
+            self.known = held
+            self._reach.forget()
         self._kept, self.unkept = self.present.epoch, ""
 
 
@@ -515,21 +416,7 @@ def _left_s(until_utc_ns: int) -> float:
     return min(CALL_S, max(0.0, (until_utc_ns - time.time_ns()) / 1e9))
 
 
-def _said_by_more(few: int, seats: Iterable[Any]) -> int | None:
-    """Seat that more than so many have named, if one is."""
-    named = [seat for seat in seats if type(seat) is int]
-    return next((seat for seat in named if named.count(seat) > few), None)
-
-
 def _settled(motion: Motion, given: Sequence[Ballot], committee: Committee) -> bool:
     approvals = sum(one.choice is Choice.APPROVE for one in given)
     rejections = sum(one.choice is Choice.REJECT for one in given)
     return approvals >= ballots.needed(motion.direction, committee) or rejections > committee.faults
-
-
-def _value(call: Any) -> Any:
-    """What a call brought; None where the replica died, refused as a whole or did not answer."""
-    try:
-        return runtime.wait_for(call, 0.0)
-    except Exception:  # a faulty replica may raise anything; the others' answers count
-        return None

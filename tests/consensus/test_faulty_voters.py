@@ -19,10 +19,10 @@ from rich.console import Console
 from cluster import runtime
 from consensus import ballots
 from consensus.ballots import Choice, Moved, Outcome
-from consensus.committee import CommitteeClient, replica_name
+from consensus.committee import CommitteeClient
 from consensus.errors import StaleEpoch, TooLarge, UnknownKind
 from consensus.replica import Answer
-from consensus.seats import Seat
+from consensus.seats import Seat, replica_name
 from consensus.settings import ConsensusSettings
 from consensus.simplex import proofs
 from consensus.simplex.crypto import Checker

@@ -14,9 +14,9 @@ from actors.consensus import agent as voters
 from actors.consensus.agent import ReplicaAgent
 from cluster import runtime
 from consensus.ballots import Ballot, Choice, Outcome
-from consensus.committee import replica_name
 from consensus.errors import UnknownKind
 from consensus.replica import Answer
+from consensus.seats import replica_name
 from consensus.settings import ConsensusSettings
 from hive.messages.calculation import Role
 from hive.messages.health import AgentState

@@ -64,7 +64,7 @@ def test_what_was_just_moved_is_not_decided_by_keys_of_an_epoch_that_is_over(hou
     assert client.propose("raise_limit", b"var 0.04").epoch == 2
 
     house.seats = {0: house.seats[0]}  # nobody else is left to answer
-    client._handles.clear()
+    client._reach.forget()
     motion = client.motion("raise_limit", b"var 0.03", deadline_s=SHORT_S)
     with pytest.raises(Undecided):
         client.finalize(motion, epoch, ballots.decode(now.moved(motion)).ballots)
@@ -311,7 +311,7 @@ def test_refusals_of_seats_that_can_be_no_voters_do_not_count(house, old, now):
     assert client.propose("raise_limit").epoch == 2
     motion = client.motion("raise_limit")
     epoch, given = client.vote(motion)
-    client._leader, client._quick = None, []  # those who refuse are heard first
+    client._reach.leader, client._reach._quick = None, []  # those who refuse are heard first
     assert client.finalize(motion, epoch, given).epoch == 2
     for seat in (4, 5):
         house.seats[seat].refuses = True

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from consensus.committee import HEDGE_SHARE, MOST_HEDGE_S, USUAL, CommitteeClient
+from consensus.asking import HEDGE_SHARE, MOST_HEDGE_S, USUAL
+from consensus.committee import CommitteeClient
 from consensus.errors import NoQuorum, Undecided
 from tests.consensus.seated import Seat, Silence, seated
 from tests.consensus.signed import Voters
@@ -99,7 +100,7 @@ class Hung(Rotating):
 def hang_the_leader(mover, seats):
     leader = len(seats[0].decided) % len(seats)
     seats[leader] = Hung(leader, seats[0].voters, decided=seats[0].decided)
-    mover._handles.clear()
+    mover._reach.forget()
 
 
 def test_others_are_asked_when_the_leader_takes_longer_than_usual(mover, seats):
@@ -112,7 +113,7 @@ def test_others_are_asked_when_the_leader_takes_longer_than_usual(mover, seats):
 @pytest.mark.parametrize(("deadline_s", "longest_s"), [(30.0, MOST_HEDGE_S), (0.8, 0.8 * HEDGE_SHARE)])
 def test_what_usually_takes_long_keeps_nobody_from_asking_the_others(mover, seats, house, deadline_s, longest_s):
     hang_the_leader(mover, seats)
-    mover._usual["decide"] = deque([100.0] * USUAL)
+    mover._reach._usual["decide"] = deque([100.0] * USUAL)
     with contextlib.suppress(Undecided, NoQuorum):  # on a machine that stands still for so long
         assert mover.propose("raise_limit", deadline_s=deadline_s).outcome
     _, waited_s, *_ = house.waits  # for ballots, for the leader, for everybody
