@@ -20,7 +20,6 @@ from consensus.simplex import crypto
 from consensus.simplex.chain import Chain
 from consensus.simplex.crypto import Checker
 from consensus.simplex.types import (
-    MOST_MESSAGE_BYTES,
     Block,
     Committee,
     Finality,
@@ -34,6 +33,7 @@ from consensus.simplex.types import (
 FORMAT: Final = "riskswarm/decision/1"
 COMMITTEE_FORMAT: Final = "riskswarm/committee/1"
 MOST_EPOCHS: Final = 1024
+MOST_PROOF_BYTES: Final = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def following(
     found = list(known)
     try:
         for end in ends[:MOST_EPOCHS]:
-            if len(end) > MOST_MESSAGE_BYTES:
+            if len(end) > MOST_PROOF_BYTES:
                 raise BadCertificate(f"a proof of {len(end)} bytes", "Give what the committee answered")
             before = len(found)
             _walk(finality_of(unpacked(end)), found, check)
@@ -207,7 +207,7 @@ def certified(first: Committee, evidence: bytes, check: crypto.Verify = crypto.v
     BadCertificate
         It proves none.
     """
-    if len(evidence) > MOST_MESSAGE_BYTES:
+    if len(evidence) > MOST_PROOF_BYTES:
         raise BadCertificate(f"a proof of {len(evidence)} bytes", "Give what the committee answered")
     try:
         fields = unpacked(evidence)

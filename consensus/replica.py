@@ -23,6 +23,7 @@ from cluster.errors import Overloaded, SwarmError
 from consensus import ballots, decisions
 from consensus.ballots import Ballot, Choice, Motion, Quarantine, Rules
 from consensus.errors import BadBallot, BadEvidence, Refused, StaleEpoch
+from consensus.letters import Letters
 from consensus.seats import Seat
 from consensus.settings import ConsensusSettings, timing_of
 from consensus.simplex import crypto, proofs
@@ -34,8 +35,6 @@ from consensus.simplex.types import Block, Committee, Malformed, decode, encode,
 MOST_A_TURN: Final = 512
 """Events of one turn of the loop, so that one sync serves many and none waits long."""
 MOST_WAITERS: Final = 4096
-LEAST_SHARE: Final = 16
-"""Messages of one peer that may wait, however small the inbox."""
 MOST_PATIENCE_S: Final = 600.0
 MOST_KEPT: Final = 64
 """Proofs, and what a status shows of refusals and the like; more than a committee has voters."""
@@ -214,8 +213,7 @@ class Replica:
         self._tended_ns = 0
         self._epoch = self._core.committee.epoch
         self._lost = nonce != 0
-        self._letters: dict[int, deque[bytes]] = {}
-        """By who seems to have sent them, each with a share of the room: nobody keeps others from being heard."""
+        self._letters = Letters(settings.inbox)
         self._given: dict[bytes, bytes] = {}
         """Own tokens, by the public key of whom each is for."""
         self._shown: dict[bytes, bytes] = {}
@@ -277,11 +275,10 @@ class Replica:
         """As :meth:`deliver`, from the owner of the core, who does not sleep."""
         with self._news:
             known = isinstance(sender, int) and sender in self.directory
-            box = self._letters.setdefault(sender if known else STRANGER, deque())
             self.counters.strange += 0 if known else len(messages)
-            room = max(LEAST_SHARE, self._settings.inbox // len(self.directory)) - len(box)
-            box.extend(messages[:room])
-            self.counters.dropped += max(0, len(messages) - room)
+            self.counters.dropped += self._letters.put(
+                sender if known else STRANGER, messages, time.monotonic_ns(), known=known, peers=len(self.directory)
+            )
 
     def lost(self, peer: int) -> None:
         """Hear that a peer's process has ended. Never raises, never waits."""
@@ -471,14 +468,11 @@ class Replica:
             if self._ears is None and (wait_s := self._idle_s()) > 0:
                 self._news.wait(wait_s)
             events: list[_Event] = [self._inbox.popleft() for _ in range(min(len(self._inbox), MOST_A_TURN))]
-            share = MOST_A_TURN // max(1, len(self._letters))
-            for sender, box in self._letters.items():
-                events += [(sender, box.popleft()) for _ in range(min(len(box), share))]
-            return events
+            return events + self._letters.take(MOST_A_TURN)
 
     def _idle_s(self) -> float:
         """How long there is nothing to do, if nothing comes."""
-        if self._inbox or self._closing or any(self._letters.values()):
+        if self._inbox or self._closing or self._letters:
             return 0.0
         return min(LONGEST_SLEEP_S, (self._core.next_wake - time.monotonic_ns()) / 1e9)
 

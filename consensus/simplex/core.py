@@ -52,12 +52,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from consensus.simplex import crypto
 from consensus.simplex.chain import Application, Chain
 from consensus.simplex.crypto import Checker, Signs
 from consensus.simplex.pace import Pace
+from consensus.simplex.pool import OWN, Pool
 from consensus.simplex.proofs import FORBIDDEN, ConflictingVotes, FalseNotice, Proof, conflict
 from consensus.simplex.types import (
     MOST_BLOCK_BYTES,
@@ -91,7 +93,8 @@ RUNWAY: Final = 16
 """Blocks that may wait to become final before leaders propose empty ones only."""
 MOST_OPEN_VIEWS: Final = 4096
 """Views since the last final block. A committee that fails so often stops, and needs a person."""
-SUPPLY_BYTES: Final = 4 * 2**20
+SUPPLY_BYTES: Final = 2**19
+"""Of one supply, unless a single proof of finality is larger."""
 REPEATED_REQUESTS: Final = 8
 MOST_WANTED: Final = 64
 """Blocks asked for at a time."""
@@ -117,7 +120,7 @@ class Timing:
     skip_views: int = 16
     """Views in which nothing was heard of a leader, after which it is not waited for."""
     most_pending: int = 4096
-    """Requests that wait."""
+    """Requests of own clients that wait; what all others bring is as much at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +187,7 @@ class Core:
         self.chain = Chain(committee, application)
         self._now = now_ns
         self._turn = Turn()
-        self._pending: dict[bytes, bytes] = {}
-        """The first request about each subject that waits."""
+        self._pending = Pool(timing.most_pending, len(committee.keys) + 1)
         self._nonce = nonce
         self._recovered = recovered if nonce else None
         self._supplied: dict[int, int] = {}
@@ -298,11 +300,11 @@ class Core:
         fresh = [
             body
             for body in bodies
-            if self.decided(body) is None and self._application.subject(body) not in self._pending
+            if self.decided(body) is None and not self._pending.waits(self._application.subject(body), OWN)
         ]
-        if len(self._pending) + len(fresh) > self._timing.most_pending:
+        if len(fresh) > self._pending.room(OWN):
             return None
-        fresh = [body for body in fresh if self._take(body)]
+        fresh = [body for body in fresh if self._take(body, OWN)]
         self._work()
         proposal = self._at(self._view).proposal
         led = proposal is not None and proposal.vote.voter == self._voter
@@ -331,7 +333,7 @@ class Core:
                 self._on_supply(sender, message)
             case Request():
                 if self.decided(message.body) is None:
-                    self._take(message.body)
+                    self._take(message.body, sender)
         return self._ended()
 
     def lost(self, voter: int, now_ns: int) -> Turn:
@@ -563,7 +565,7 @@ class Core:
             self._turn.records.append(finality)
             for block in made:
                 for body in block.requests:
-                    self._pending.pop(self._application.subject(body), None)
+                    self._pending.drop(self._application.subject(body))
                 self._turn.decisions.append(Decision(block, finality))
             if self.committee is before:
                 self._prune()
@@ -590,7 +592,7 @@ class Core:
             return
         self._learn(block)
         for body in block.requests:
-            self._take(body)  # should this view fail, another leader proposes it again
+            self._take(body, view.proposal.vote.voter)  # should this view fail, another leader proposes it again
         self._turn.records.append(block)
         self._vote(view, Kind.NOTARIZE, block.digest)
 
@@ -692,24 +694,21 @@ class Core:
         return self.chain.view, self.chain.tip
 
     def _chosen(self, path: Sequence[Block]) -> tuple[bytes, ...]:
-        """Requests to propose behind these ancestors, oldest first; a change of the committee goes alone."""
+        """Requests to propose behind these ancestors, of each source in turn; a change of the committee goes alone."""
         if len(path) >= RUNWAY or any(self.chain.ends_epoch(ancestor) for ancestor in path):
             return ()
         before = self._subjects(path)
         chosen: list[bytes] = []
         room = MOST_BLOCK_BYTES
-        for subject, body in self._pending.items():
+        for subject, body in self._pending.in_turn():
             if subject in before or not self._valid(body):
                 continue
-            change = self._changes_committee(body)
-            if change and chosen:
-                break
+            if self._changes_committee(body):
+                return (body,)
             if len(body) > room or len(chosen) == MOST_REQUESTS:
                 break
             chosen.append(body)
             room -= len(body)
-            if change:
-                break
         return tuple(chosen)
 
     def _nullify(self) -> None:
@@ -763,7 +762,7 @@ class Core:
         self._first_view = self._after_loss()
         self._answers: dict[int, int] = {}
         # What only the epoch before could decide must go: it would keep views running that nobody can propose in.
-        self._pending = {subject: body for subject, body in self._pending.items() if self._valid(body)}
+        self._pending = self._pending.kept(self._valid, len(keys) + 1)
 
     def _after_loss(self) -> int | None:
         """First view of this epoch in which a voter that lost its log may vote; None where that is not known.
@@ -836,7 +835,7 @@ class Core:
         before = self._views.get(self._view - 1)
         if before is not None and Kind.FINALIZE in before.own:
             self._say_all(before.own[Kind.FINALIZE])
-        for body in list(self._pending.values())[:REPEATED_REQUESTS]:
+        for _, body in islice(self._pending.in_turn(), REPEATED_REQUESTS):
             self._say_all(Request(body))
         self._tell_standing(None, 0)
         if self._wanted:
@@ -860,11 +859,12 @@ class Core:
 
     # Blocks and catching up.
 
-    def _take(self, body: bytes) -> bool:
-        if len(self._pending) >= self._timing.most_pending or not self._valid(body):
+    def _take(self, body: bytes, source: int) -> bool:
+        """Let a request wait that a voter, somebody else or an own client has brought; False where it is not to."""
+        brought = source if source == OWN or 0 <= source < len(self.committee.keys) else len(self.committee.keys)
+        if self._pending.room(brought) <= 0 or not self._valid(body):
             return False
-        self._pending.setdefault(self._application.subject(body), body)
-        return True
+        return self._pending.add(self._application.subject(body), body, brought)
 
     def _learn(self, block: Block) -> None:
         """Keep a block; what is wanted next is its unknown ancestor, if a certificate speaks of it."""
@@ -912,11 +912,17 @@ class Core:
         if height is None:
             height = self.chain.height
         for finality in self.chain.proofs_above(height):
-            room -= sum(len(body) + 128 for block in finality.blocks for body in (*block.requests, b""))
+            signed = len(finality.certificate.signatures)
+            room -= sum(len(body) + 128 for block in finality.blocks for body in (*block.requests, b"")) + 72 * signed
             if room < 0 and final:
                 break
             final.append(finality)
-        blocks = [block for digest in digests if (block := self.chain.find(digest)) is not None][:MOST_WANTED]
+        blocks: list[Block] = []
+        for block in filter(None, map(self.chain.find, digests[:MOST_WANTED])):
+            room -= sum(map(len, block.requests)) + 128
+            if room < 0 and (final or blocks):
+                break
+            blocks.append(block)
         open_views = sorted(number for number in self._views if number > self.chain.view)
         certificates = [c for number in open_views for c in self._views[number].certificates.values()]
         supply = Supply(tuple(final), tuple(blocks), tuple(certificates[:MOST_CERTIFICATES]))

@@ -33,7 +33,15 @@ MOST_BLOCK_BYTES: Final = 256 * 1024
 MOST_BLOCKS: Final = 1024
 """Of one supply."""
 MOST_CERTIFICATES: Final = 128
-MOST_MESSAGE_BYTES: Final = 16 * 2**20
+MOST_SUPPLY_BYTES: Final = 6 * 2**20
+"""Of a message; more than one proof of finality with all blocks that may wait for it, and a block."""
+MOST_MESSAGE_BYTES: Final = MOST_BLOCK_BYTES + 32 * 1024
+"""Of a message that is no supply."""
+MOST_ITEMS: Final = 65536
+"""Of a list."""
+LEAST_LIST_BYTES: Final = 16
+"""Of whatever is packed, for each list in it, on average: lists of nothing take long to read."""
+FEW_LISTS: Final = 64
 LARGEST: Final = 2**63 - 1
 
 _VOTE = struct.Struct(">32sQQB32s")
@@ -337,9 +345,10 @@ def decode(data: bytes) -> Message:
     """
     if type(data) is not bytes:
         raise Malformed(f"a message that is {type(data).__name__}", "Send bytes")
-    if len(data) > MOST_MESSAGE_BYTES:
-        raise Malformed(f"a message of {len(data)} bytes", f"At most {MOST_MESSAGE_BYTES} are read")
-    fields = unpacked(data)
+    most = MOST_SUPPLY_BYTES if data[1:2] == _SUPPLY_TAG else MOST_MESSAGE_BYTES
+    if len(data) > most:
+        raise Malformed(f"a message of {len(data)} bytes", f"At most {most} of its kind are read")
+    fields = unpacked(data, text=False)
     if not isinstance(fields, list) or not fields or type(fields[0]) is not int or fields[0] not in _FROM_FIELDS:
         raise Malformed("bytes that are no message of a replica", "Use the same version of Riskswarm on both sides")
     try:
@@ -426,10 +435,24 @@ def packed(value: Any) -> bytes:
     return packed
 
 
-def unpacked(data: bytes) -> Any:
-    """What MessagePack says; :class:`Malformed` where it says nothing."""
+def unpacked(data: bytes, *, text: bool = True) -> Any:
+    """What MessagePack says; :class:`Malformed` where it says nothing, or more than anybody has to say.
+
+    Strings are read as bytes where no ``text`` is expected: reading many takes long.
+    """
+    lists = FEW_LISTS + len(data) // LEAST_LIST_BYTES
+
+    def counted(items: list[Any]) -> list[Any]:
+        nonlocal lists
+        lists -= 1
+        if lists < 0:
+            raise ValueError("lists of hardly anything")
+        return items
+
     try:
-        return msgpack.unpackb(data, raw=False, strict_map_key=True, max_ext_len=0, max_map_len=0)
+        return msgpack.unpackb(
+            data, raw=not text, list_hook=counted, max_array_len=MOST_ITEMS, max_ext_len=0, max_map_len=0
+        )
     except Exception as error:  # msgpack raises what its C code meets, and nothing of that is ours to tell apart
         raise Malformed("bytes that are no MessagePack", "Use the same version of Riskswarm on both sides") from error
 
@@ -497,6 +520,7 @@ _TO_FIELDS: Final[dict[int, Callable[[Any], list[Any]]]] = {
     ],
     7: lambda m: [m.body],
 }
+_SUPPLY_TAG: Final = packed(_TAGS[Supply])
 _FROM_FIELDS: Final[dict[int, Callable[[list[Any]], Message]]] = {
     1: _proposal,
     2: vote_of,

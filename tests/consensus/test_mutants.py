@@ -240,9 +240,9 @@ class GoesOnBehindTheEnd(Chain):
 class DecidesTwice(Core):
     """A request that was decided, or is under way, may be proposed again."""
 
-    def _take(self, body: bytes) -> bool:
+    def _take(self, body: bytes, source: int) -> bool:
         self._again = [*getattr(self, "_again", []), body][-4:]
-        return super()._take(body)
+        return super()._take(body, source)
 
     def _chosen(self, path: Sequence[Block]) -> tuple[bytes, ...]:
         chosen = super()._chosen(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -53,7 +52,7 @@ class StillHousehold(Household):
     def turn(self, number: int) -> None:
         """Let one replica do what lies before it."""
         one = self.replicas[number]
-        if one._inbox or any(one._letters.values()) or one._core.next_wake <= time.monotonic_ns():
+        if one._inbox or one._letters or one._core.next_wake <= time.monotonic_ns():
             one._turn(one._taken())
 
     def settle(self, done: Any) -> bool:
@@ -145,7 +144,7 @@ class Clients(RuleBasedStateMachine):
         self.known: list[bytes] = []
         self.asked: list[tuple[list[bytes], Future[list[Answer]]]] = []
         asked = self.house.replicas[0]
-        asked._core._timing = replace(asked._core._timing, most_pending=ROOM)
+        asked._core._pending.most = ROOM
 
     @property
     def voters(self) -> list[int]:
@@ -253,7 +252,7 @@ def test_who_is_refused_for_want_of_room_leaves_nothing_behind(still, monkeypatc
     if most == "waiters":
         monkeypatch.setattr(replica, "MOST_WAITERS", ROOM)
     else:
-        asked._core._timing = replace(asked._core._timing, most_pending=ROOM)
+        asked._core._pending.most = ROOM
     for _ in range(3):
         refused = still.ask([still.moved(motion()) for _ in range(ROOM + 1)])
         asked._turn(asked._taken())
