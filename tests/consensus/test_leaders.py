@@ -40,9 +40,13 @@ def a_leader_that_proposes_to_some(core: type[Core]) -> None:
     assert sum(taken) / len(taken) < 2 * PROPOSAL_MS
 
 
-@pytest.mark.parametrize(("told", "waits"), [(True, False), (False, True)])
-def test_a_leader_that_is_known_dead_is_not_waited_for(told: bool, waits: bool) -> None:
-    world = World(3)
+@pytest.mark.parametrize("told", [True, False])
+def test_a_leader_that_is_known_dead_is_not_waited_for(told: bool) -> None:
+    a_leader_that_is_dead(Core, told=told)
+
+
+def a_leader_that_is_dead(core: type[Core], *, told: bool) -> None:
+    world = World(3, core=core)
     leader = world.committee.leader(1)
     others = [number for number in range(4) if number != leader]
     world.nodes[leader].alive = False
@@ -50,7 +54,46 @@ def test_a_leader_that_is_known_dead_is_not_waited_for(told: bool, waits: bool) 
         for number in others:
             world.tell_of_loss(number, leader)
     taken = decided_after(world, others, b"first")
-    assert taken >= PROPOSAL_MS if waits else taken < 2 * ROUND_MS
+    assert taken < 2 * ROUND_MS if told else taken >= PROPOSAL_MS
+
+
+def test_a_leader_that_was_silent_in_its_turns_is_not_waited_for_until_it_is_heard() -> None:
+    a_leader_that_nobody_hears(Core)
+
+
+def a_leader_that_nobody_hears(core: type[Core]) -> None:
+    """Nobody is told that it is dead; back again, it has its turns like everybody."""
+    world = World(3, core=core)
+    silent, *others = range(4)
+    world.nodes[silent].alive = False
+
+    def longest(requests: range, asked: list[int]) -> float:
+        return max(decided_after(world, asked, b"request %d" % number) for number in requests)
+
+    skip = Timing().skip_views
+    assert longest(range(skip), others) >= PROPOSAL_MS
+    assert longest(range(skip, 2 * skip), others) < 2 * ROUND_MS
+    world.restart(silent)
+    assert longest(range(2 * skip, 3 * skip), [silent, *others]) < 2 * ROUND_MS
+    led = [world.committee.leader(world.nodes[1].core.chain.block(height).view) for height in range(1, 3 * skip + 1)]
+    assert silent not in led[: 2 * skip] and silent in led[2 * skip :]
+
+
+def test_a_leader_that_gives_its_own_view_up_is_not_waited_for() -> None:
+    a_leader_that_gives_its_view_up(Core)
+
+
+def a_leader_that_gives_its_view_up(core: type[Core]) -> None:
+    """Where it would propose; it says nothing else."""
+
+    def gives_up(node: Node, turn: Turn) -> list[tuple[int | None, Message | bytes]]:
+        said = [message.block.view for _, message in turn.messages if isinstance(message, Proposal)]
+        return [(None, signed(node.seal, world.committee, 1, Kind.NULLIFY, view, NOTHING)) for view in said]
+
+    world = World(3, liars={1: gives_up}, core=core)
+    assert world.committee.leader(1) == 1
+    world.run(100)  # liars draw breath
+    assert decided_after(world, [0, 2, 3], b"request") < 2 * ROUND_MS
 
 
 def test_a_leader_of_whom_it_is_said_wrongly_leads_again_once_it_is_heard() -> None:

@@ -22,6 +22,7 @@ from consensus.simplex.types import (
     Kind,
     Message,
     Proposal,
+    Standing,
     Supply,
     Vote,
     request_id,
@@ -31,13 +32,18 @@ from consensus.simulator.judge import Foul
 from consensus.simulator.liars import signed
 from consensus.simulator.scenario import storm
 from consensus.simulator.world import Machine, World, change_body
+from tests.consensus.test_halted_voters import a_network_too_slow_for_any_timer, two_that_decide_apart
 from tests.consensus.test_leaders import (
+    a_leader_that_gives_its_view_up,
     a_leader_that_hears_nothing,
+    a_leader_that_is_dead,
+    a_leader_that_nobody_hears,
     a_leader_that_proposes_to_some,
     a_network_slower_than_the_timers,
     four_decide_without_another_block,
     ten_seconds_alone,
 )
+from tests.consensus.test_lost_logs import a_view_that_only_the_lost_life_saw, some_who_know_nothing_and_one_who_lies
 
 MOST_SEEDS = 120
 
@@ -420,6 +426,77 @@ class PausesForEver(Core):
         view.retry = self._now + (self._timing.repeat_ns << view.repeats)
 
 
+class WaitsForTheDead(Core):
+    """A leader whose process has ended is waited for."""
+
+    def _skip_silent_leader(self) -> None:
+        if self.committee.leader(self._view) not in self._lost:
+            super()._skip_silent_leader()
+
+
+class WaitsForTheSilent(Core):
+    """A leader that was not heard in its turns is waited for, in each of them."""
+
+    def _skip_silent_leader(self) -> None:
+        if self.committee.leader(self._view) in self._lost:
+            super()._skip_silent_leader()
+
+
+class GivesUpAlone(Core):
+    """A leader that gives its own view up takes nobody with it."""
+
+    told_by_the_leader = False
+
+    def _on_vote(self, sender: int, vote: Vote, *, known: bool = False) -> None:
+        self.told_by_the_leader = vote.kind is Kind.NULLIFY and vote.voter == self.committee.leader(self._view)
+        super()._on_vote(sender, vote, known=known)
+        self.told_by_the_leader = False
+
+    def _nullify(self) -> None:
+        if not self.told_by_the_leader:
+            super()._nullify()
+
+
+class FailsForEver(Core):
+    """It votes on, however many views have failed."""
+
+    @property
+    def halted(self) -> bool:
+        return self.broken
+
+
+class VotesForEitherSide(Core):
+    """It votes on though certificates contradict each other."""
+
+    @property
+    def halted(self) -> bool:
+        broken, self.broken = self.broken, False
+        try:
+            return super().halted
+        finally:
+            self.broken = broken
+
+
+class AsksTooFew(Core):
+    """A voter that lost its log votes again once f+1 others have told how far they are."""
+
+    def _count_answer(self, standing: Standing) -> None:
+        super()._count_answer(standing)
+        if len(self._answers) > self.committee.faults:
+            self._first_view = max(self._answers.values()) + 2
+            self._recovered = self.committee.epoch, self._first_view
+
+
+class SpeaksAViewTooSoon(Core):
+    """A voter that lost its log votes again in the view behind the last that it was told of."""
+
+    def _count_answer(self, standing: Standing) -> None:
+        super()._count_answer(standing)
+        if self._first_view is not None:
+            self._first_view = max(self._answers.values()) + 1
+            self._recovered = self.committee.epoch, self._first_view
+
+
 MUTANTS: list[tuple[type[Core], tuple[str, ...] | None]] = [
     (VotesBeforeTheDisk, ()),
     (VotesAreLeftToTheNextTurn, ()),
@@ -471,12 +548,40 @@ def test_mutant_is_noticed(mutant: type[Core], liars: tuple[str, ...] | None) ->
         (KeepsThePace, a_network_slower_than_the_timers),
         (NeverPauses, ten_seconds_alone),
         (PausesForEver, ten_seconds_alone),
+        (WaitsForTheDead, partial(a_leader_that_is_dead, told=True)),
+        (WaitsForTheSilent, a_leader_that_nobody_hears),
+        (GivesUpAlone, a_leader_that_gives_its_view_up),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_mutant_that_only_costs_time_is_noticed(mutant: type[Core], scenario: Callable[[type[Core]], None]) -> None:
     """By those scenarios of test_leaders.py that a committee of sound replicas stands."""
     with pytest.raises(AssertionError):
+        scenario(mutant)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "scenario"),
+    [(FailsForEver, a_network_too_slow_for_any_timer), (VotesForEitherSide, two_that_decide_apart)],
+)
+def test_mutant_that_does_not_halt_is_noticed(mutant: type[Core], scenario: Callable[[type[Core]], None]) -> None:
+    """No storm lasts through so many views, or has so many liars."""
+    with pytest.raises(AssertionError):
+        scenario(mutant)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "scenario"),
+    [
+        (AsksTooFew, some_who_know_nothing_and_one_who_lies),
+        (SpeaksAViewTooSoon, a_view_that_only_the_lost_life_saw),
+    ],
+)
+def test_mutant_that_contradicts_its_lost_life_is_noticed(
+    mutant: type[Core], scenario: Callable[[type[Core]], None]
+) -> None:
+    """The moments are too rare for storms to find."""
+    with pytest.raises(Foul, match="an honest voter signed"):
         scenario(mutant)
 
 

@@ -1,0 +1,56 @@
+"""When a voter votes no more: too many views have failed in a row, or two certificates contradict each other."""
+
+from __future__ import annotations
+
+from unittest.mock import patch
+
+from consensus.simplex import core as simplex
+from consensus.simplex.core import Core
+from consensus.simulator.world import MS, Weather, World
+
+MOST_VIEWS = 8
+SLOW = Weather(delay_ms=(6000.0, 7000.0))  # slower than 64 times the timers: no view can end well
+
+
+def test_a_committee_whose_views_fail_for_ever_stops_and_needs_a_person() -> None:
+    a_network_too_slow_for_any_timer(Core)
+
+
+def a_network_too_slow_for_any_timer(core: type[Core]) -> None:
+    """What a replica keeps is bounded thereby; that the network is well again changes nothing."""
+    everybody = range(4)
+    with patch.object(simplex, "MOST_OPEN_VIEWS", MOST_VIEWS):
+        world = World(3, core=core, weather=SLOW)
+        for number in everybody:
+            world.submit(number, b"request")
+        assert world.run(200_000, stop=lambda: all(node.core.view == MOST_VIEWS + 1 for node in world.nodes))
+        world.run(world.now / MS + 50_000)
+        world.heal()
+        assert not world.run(world.now / MS + 5000, stop=lambda: world.all_decided([b"request"], [0]))
+        assert all(node.core.halted and not node.core.broken for node in world.nodes)
+        assert {(node.core.view, node.core.open_views) for node in world.nodes} == {(MOST_VIEWS + 1, MOST_VIEWS + 1)}
+        assert not any(node.core._views[MOST_VIEWS + 1].own for node in world.nodes)
+
+
+def test_who_sees_that_certificates_contradict_each_other_decides_nothing_more() -> None:
+    two_that_decide_apart(Core)
+
+
+def two_that_decide_apart(core: type[Core]) -> None:
+    """Both voters who live twice helped each of them; neither may lengthen a chain that it knows to be forked."""
+    world = World(3, twins=[0, 1], core=core)
+    world.judge.strict = False
+    apart = [world.nodes[number] for number in (2, 3)]
+    world.cut = lambda a, b: (a in (0, 1, 2)) != (b in (0, 1, 2))
+    for node in apart:
+        world.submit(node.number, b"first of %d" % node.number)
+    assert world.run(2000, stop=lambda: all(node.core.chain.height for node in apart))
+    assert len({node.core.chain.block(1) for node in apart}) == 2
+    world.heal()
+    assert world.run(world.now / MS + 2000, stop=lambda: all(node.core.broken for node in apart))
+    heights = [node.core.chain.height for node in apart]
+    for node in apart:
+        world.submit(node.number, b"next")
+    world.run(world.now / MS + 2000)
+    assert [node.core.chain.height for node in apart] == heights
+    assert all(node.core.halted for node in apart)
