@@ -208,7 +208,7 @@ class Core:
             self._recall(record)
         self._resume()
         if nonce:
-            self._say_all(Ask(self.chain.height, (), nonce))
+            self._say_all(Ask(self.chain.height, (), nonce, self._first_unknown()))
         self._first_words, self._turn = self._turn, Turn()
 
     # What may be asked at any time.
@@ -365,7 +365,7 @@ class Core:
             self._standing_at = now_ns + self._timing.standing_ns
             self._tell_standing(None, 0)
             if self._nonce and self._first_view is None:
-                self._say_all(Ask(self.chain.height, (), self._nonce))
+                self._say_all(Ask(self.chain.height, (), self._nonce, self._first_unknown()))
         return self._ended()
 
     # Messages.
@@ -385,9 +385,6 @@ class Core:
         if not view.add(vote, self._checker, self._turn.proofs.append, known=known):
             return
         self._heard[vote.voter] = max(self._heard.get(vote.voter, 0), min(vote.view, self._view))
-        leads = vote.view == self._view and vote.voter == self.committee.leader(self._view)
-        if vote.kind is Kind.NULLIFY and leads and view.genuine(vote, self._checker):  # else anybody could end any view
-            self._nullify()
         if vote.kind not in view.certificates:
             made = view.certificate(vote.kind, self._checker)
             if made is not None:
@@ -438,14 +435,14 @@ class Core:
         elif standing.height > self.chain.height or standing.view > self._view:
             self._ask(sender)
         elif standing.height < self.chain.height or standing.view < self._view:
-            self._supply(sender)
+            self._supply(sender, since=standing.view)
         if standing.nonce and standing.nonce == self._nonce and self._first_view is None:
             self._count_answer(standing)
 
     def _on_ask(self, sender: int, ask: Ask) -> None:
         if ask.nonce:
             self._tell_standing(sender, ask.nonce)
-        self._supply(sender, height=ask.height, digests=ask.digests)
+        self._supply(sender, height=ask.height, digests=ask.digests, since=ask.view)
 
     def _on_supply(self, sender: int, supply: Supply) -> None:
         for finality in supply.final:
@@ -459,6 +456,8 @@ class Core:
         for certificate in supply.certificates:
             if certificate.epoch == self.committee.epoch:
                 self._on_certificate(certificate)
+        if supply.certificates and self._first_unknown() < self._view:
+            self._ask(sender)  # they did not all go into one
 
     def _on_finality(self, finality: Finality) -> None:
         last = finality.blocks[-1]
@@ -788,7 +787,7 @@ class Core:
             self._consider()
             if self._busy():
                 self._arm()
-                self._skip_silent_leader()
+                self._skip_leader()
                 self._propose()
             else:
                 self._disarm()
@@ -802,10 +801,14 @@ class Core:
             return True
         return any(other.notarised() is not None for other in self._views.values() if other.number > self.chain.view)
 
-    def _skip_silent_leader(self) -> None:
-        leader = self.committee.leader(self._view)
-        silent = leader in self._lost or self._view - self._heard[leader] > self._timing.skip_views
-        if silent and leader != self._voter and self._at(self._view).retry is None:
+    def _skip_leader(self) -> None:
+        """Wait for no leader that was silent in its turns, whose process has ended, or that has given its view up."""
+        leader, view = self.committee.leader(self._view), self._at(self._view)
+        skipped = leader in self._lost or self._view - self._heard[leader] > self._timing.skip_views
+        skipped = skipped or view.given_up_by(
+            leader, self._checker
+        )  # with its signature, else anybody could end a view
+        if skipped and leader != self._voter and view.retry is None:
             self._nullify()
 
     def _arm(self) -> None:
@@ -897,11 +900,17 @@ class Core:
             self._asked.clear()
         self._asked[voter] = self._now + self._timing.supply_ns
         above = self.chain.height if height is None else height
-        self._turn.messages.append((voter, Ask(above, tuple(sorted(self._wanted))[:MOST_WANTED], 0)))
+        wanted = tuple(sorted(self._wanted))[:MOST_WANTED]
+        self._turn.messages.append((voter, Ask(above, wanted, 0, self._first_unknown())))
         return True
 
-    def _supply(self, voter: int, *, height: int | None = None, digests: Sequence[bytes] = ()) -> None:
-        """Send somebody what it may lack, not more often than is of use."""
+    def _first_unknown(self) -> int:
+        """The first view that is over here and of which no certificate is known; the present one if there is none."""
+        over = range(self.chain.view + 1, self._view)
+        return next((n for n in over if n not in self._views or not self._views[n].certificates), self._view)
+
+    def _supply(self, voter: int, *, height: int | None = None, digests: Sequence[bytes] = (), since: int = 0) -> None:
+        """Send somebody what it may lack, of views from one on, not more often than is of use."""
         if voter == self._voter or self._now < self._supplied.get(voter, 0):
             return
         if len(self._supplied) > MOST_CORRESPONDENTS:
@@ -923,7 +932,7 @@ class Core:
             if room < 0 and (final or blocks):
                 break
             blocks.append(block)
-        open_views = sorted(number for number in self._views if number > self.chain.view)
+        open_views = sorted(number for number in self._views if number > max(self.chain.view, since - 1))
         certificates = [c for number in open_views for c in self._views[number].certificates.values()]
         supply = Supply(tuple(final), tuple(blocks), tuple(certificates[:MOST_CERTIFICATES]))
         if supply.final or supply.blocks or supply.certificates:

@@ -279,12 +279,13 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a replica lacks: final blocks above a height, and blocks by digest."""
+    """What a replica lacks: final blocks above a height, blocks by digest, and certificates from a view on."""
 
     height: int
     digests: tuple[bytes, ...]
     nonce: int
     """Not 0 asks for the standing as well, signed with this in it."""
+    view: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -472,11 +473,13 @@ def _standing(fields: list[Any]) -> Standing:
 
 
 def _ask(fields: list[Any]) -> Ask:
-    height, digests, nonce = _fields(fields, 3)
-    sound = _whole(height) and _whole(nonce) and isinstance(digests, list) and len(digests) <= MOST_BLOCKS
+    height, digests, nonce, view = _fields(fields, 4)
+    sound = (
+        _whole(height) and _whole(nonce) and _whole(view) and isinstance(digests, list) and len(digests) <= MOST_BLOCKS
+    )
     if not sound or not all(_bytes(digest, DIGEST_BYTES) for digest in digests):
         raise Malformed("a question for blocks names none", "Send what `Ask` describes")
-    return Ask(height, tuple(digests), nonce)
+    return Ask(height, tuple(digests), nonce, view)
 
 
 def _supply(fields: list[Any]) -> Supply:
@@ -512,7 +515,7 @@ _TO_FIELDS: Final[dict[int, Callable[[Any], list[Any]]]] = {
         m.nonce,
         m.signature,
     ],
-    5: lambda m: [m.height, list(m.digests), m.nonce],
+    5: lambda m: [m.height, list(m.digests), m.nonce, m.view],
     6: lambda m: [
         [finality_fields(f) for f in m.final],
         [block_fields(b) for b in m.blocks],

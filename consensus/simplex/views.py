@@ -107,6 +107,11 @@ class View:
         """Whether there is proof that a block is final."""
         return Kind.FINALIZE in self.certificates
 
+    def given_up_by(self, voter: int, checker: Checker) -> bool:
+        """Whether a voter has given it up, as its signature shows."""
+        vote = self._votes.get((Kind.NULLIFY, voter))
+        return vote is not None and self.genuine(vote, checker)
+
     def attended(self, checker: Checker) -> bool:
         """Whether more voters than may be faulty are at work here; what is signed by nobody is forgotten."""
         votes, most = list(self._votes.values()), checker.committee.faults

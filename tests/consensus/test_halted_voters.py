@@ -1,8 +1,10 @@
-"""When a voter votes no more: too many views have failed in a row, or two certificates contradict each other."""
+"""After many failed views: who missed them takes part again, and who has seen too many votes no more."""
 
 from __future__ import annotations
 
 from unittest.mock import patch
+
+import pytest
 
 from consensus.simplex import core as simplex
 from consensus.simplex.core import Core
@@ -30,6 +32,19 @@ def a_network_too_slow_for_any_timer(core: type[Core]) -> None:
         assert all(node.core.halted and not node.core.broken for node in world.nodes)
         assert {(node.core.view, node.core.open_views) for node in world.nodes} == {(MOST_VIEWS + 1, MOST_VIEWS + 1)}
         assert not any(node.core._views[MOST_VIEWS + 1].own for node in world.nodes)
+
+
+@pytest.mark.parametrize("failed", [MOST_VIEWS - 1, 3 * MOST_VIEWS])
+def test_who_missed_more_failed_views_than_one_supply_tells_of_takes_part_again(failed: int) -> None:
+    with patch.object(simplex, "MOST_CERTIFICATES", MOST_VIEWS):
+        world = World(3, weather=SLOW)
+        world.cut = lambda a, b: 3 in (a, b)
+        for number in range(3):
+            world.submit(number, b"request")
+        assert world.run(1_000_000, stop=lambda: all(node.core.view > failed for node in world.nodes[:3]))
+        world.heal()
+        world.crash(0)
+        assert world.run(world.now / MS + 30_000, stop=lambda: world.all_decided([b"request"], [1, 2, 3]))
 
 
 def test_who_sees_that_certificates_contradict_each_other_decides_nothing_more() -> None:

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from consensus.simplex.core import Core, Timing, Turn
-from consensus.simplex.types import NOTHING, Ask, Certificate, Kind, Message, Proposal, Supply
+from consensus.simplex.types import NOTHING, Ask, Certificate, Kind, Message, Proposal, Supply, Vote
 from consensus.simulator.liars import forger, signed
 from consensus.simulator.world import MS, Node, Weather, World
 
@@ -94,6 +94,17 @@ def a_leader_that_gives_its_view_up(core: type[Core]) -> None:
     assert world.committee.leader(1) == 1
     world.run(100)  # liars draw breath
     assert decided_after(world, [0, 2, 3], b"request") < 2 * ROUND_MS
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_leader_that_gives_its_view_up_before_others_are_in_it_is_not_waited_for_either(early: bool) -> None:
+    world = World(3)
+    core, leader = world.nodes[0].core, world.committee.leader(2)
+    given_up = signed(world.nodes[leader].seal, world.committee, leader, Kind.NULLIFY, 2, NOTHING)
+    said = [(leader, given_up), (3, Supply((), (), (nullification(world, 1),)))]
+    core.submit([b"request"], 0)
+    turns = [core.handle(sender, message, 1) for sender, message in (said if early else reversed(said))]
+    assert [message.kind for _, message in turns[-1].messages if isinstance(message, Vote)] == [Kind.NULLIFY]
 
 
 def test_a_leader_of_whom_it_is_said_wrongly_leads_again_once_it_is_heard() -> None:
@@ -194,7 +205,9 @@ def test_a_leader_that_came_past_a_view_without_its_certificate_asks_for_it_and_
     core.handle(0, Supply((), (), (second,)), 0)
     turn = core.submit([b"first"], 0)
     assert turn is not None and core.view == 3
-    assert [message for to, message in turn.messages if to is None and isinstance(message, Ask)] == [Ask(0, (), 0)]
+    assert [message for to, message in turn.messages if to is None and isinstance(message, Ask)] == [
+        Ask(0, (), 0, view=1)
+    ]
     turn = core.handle(0, Supply((), (), (first,)), 1)
     assert [message.block.requests for _, message in turn.messages if isinstance(message, Proposal)] == [(b"first",)]
 

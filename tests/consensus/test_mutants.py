@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -341,7 +342,7 @@ class SaysThingsOnce(Core):
 class HelpsNobody(Core):
     """Nobody is given what it lacks."""
 
-    def _supply(self, voter: int, *, height: int | None = None, digests: Sequence[bytes] = ()) -> None:
+    def _supply(self, voter: int, **what: Any) -> None:
         return
 
 
@@ -355,7 +356,7 @@ class KeepsCertificates(Core):
         if not isinstance(message, Supply):
             super()._say_all(message)
 
-    def _supply(self, voter: int, *, height: int | None = None, digests: Sequence[bytes] = ()) -> None:
+    def _supply(self, voter: int, **what: Any) -> None:
         return
 
 
@@ -429,32 +430,25 @@ class PausesForEver(Core):
 class WaitsForTheDead(Core):
     """A leader whose process has ended is waited for."""
 
-    def _skip_silent_leader(self) -> None:
+    def _skip_leader(self) -> None:
         if self.committee.leader(self._view) not in self._lost:
-            super()._skip_silent_leader()
+            super()._skip_leader()
 
 
 class WaitsForTheSilent(Core):
     """A leader that was not heard in its turns is waited for, in each of them."""
 
-    def _skip_silent_leader(self) -> None:
+    def _skip_leader(self) -> None:
         if self.committee.leader(self._view) in self._lost:
-            super()._skip_silent_leader()
+            super()._skip_leader()
 
 
 class GivesUpAlone(Core):
     """A leader that gives its own view up takes nobody with it."""
 
-    told_by_the_leader = False
-
-    def _on_vote(self, sender: int, vote: Vote, *, known: bool = False) -> None:
-        self.told_by_the_leader = vote.kind is Kind.NULLIFY and vote.voter == self.committee.leader(self._view)
-        super()._on_vote(sender, vote, known=known)
-        self.told_by_the_leader = False
-
-    def _nullify(self) -> None:
-        if not self.told_by_the_leader:
-            super()._nullify()
+    def _skip_leader(self) -> None:
+        if not self._at(self._view).given_up_by(self.committee.leader(self._view), self._checker):
+            super()._skip_leader()
 
 
 class FailsForEver(Core):
