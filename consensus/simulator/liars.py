@@ -29,7 +29,8 @@ from consensus.simplex.types import (
     vote_bytes,
 )
 from consensus.simulator.keys import Seal
-from consensus.simulator.world import REWORDED, Hands, Node
+from consensus.simulator.mutations import Mutations, strange_digest
+from consensus.simulator.world import Hands, Node
 
 Said = list[tuple[int | None, Message | bytes]]
 
@@ -47,10 +48,6 @@ def _own(node: Node, kind: Kind, view: int, digest: bytes) -> Vote:
 
 def _others(node: Node) -> list[int]:
     return [voter for voter in range(len(node.core.committee.keys)) if voter != node.core.voter]
-
-
-def _digest(generator: random.Random) -> bytes:
-    return bytes([1]) + generator.randbytes(31)
 
 
 def silent(_generator: random.Random) -> Hands:
@@ -109,7 +106,7 @@ def double_voter(generator: random.Random) -> Hands:
         said: Said = []
         for to, message in turn.messages:
             if isinstance(message, Vote) and message.kind is not Kind.NULLIFY:
-                other = _own(node, message.kind, message.view, _digest(generator))
+                other = _own(node, message.kind, message.view, strange_digest(generator))
                 said += [(number, message if generator.random() < 0.5 else other) for number in _others(node)]
             else:
                 said.append((to, message))
@@ -144,7 +141,7 @@ def impersonator(generator: random.Random) -> Hands:
                 for victim in _others(node):
                     forged = replace(message, voter=victim)
                     if generator.random() < 0.5 and message.kind is not Kind.NULLIFY:
-                        forged = replace(forged, digest=_digest(generator))
+                        forged = replace(forged, digest=strange_digest(generator))
                     said.append((None, forged))
         return said
 
@@ -245,7 +242,7 @@ def false_witness(generator: random.Random) -> Hands:
             return said
         committee = core.committee
         kind = generator.choice(list(Kind))
-        digest = NOTHING if kind is Kind.NULLIFY else _digest(generator)
+        digest = NOTHING if kind is Kind.NULLIFY else strange_digest(generator)
         view = core.view + generator.randint(0, 3)
         vote = _own(node, kind, view, digest)
         signatures = tuple((voter, vote.signature) for voter in range(committee.quorum))
@@ -255,7 +252,7 @@ def false_witness(generator: random.Random) -> Hands:
         boast = node.seal.sign(standing_bytes(committee.chain, committee.epoch, view + 9, height, digest, nonce))
         said.append((None, notice))
         said.append((None, Standing(committee.epoch, view + 9, height, digest, made, core.voter, nonce, boast)))
-        block = Block(committee.epoch, view, height, max(0, view - 1), _digest(generator), (b"never asked for",))
+        block = Block(committee.epoch, view, height, max(0, view - 1), strange_digest(generator), (b"never asked for",))
         far = [replace(made, view=view + generator.randint(1, 10**6)) for _ in range(2)]
         said.append((None, Supply((), (block,), (made, *far))))
         return said
@@ -264,48 +261,21 @@ def false_witness(generator: random.Random) -> Hands:
 
 
 def mutator(generator: random.Random) -> Hands:
-    """Changes one field of what it says a little, and signs it anew (as ByzzFuzz does)."""
-
-    def changed(node: Node, message: Message) -> Message:
-        core = node.core
-        if isinstance(message, Vote) and core.voter is not None:
-            kind = generator.choice([message.kind, *Kind])
-            view = max(1, message.view + generator.choice([-1, 0, 0, 1]))
-            digest = NOTHING if kind is Kind.NULLIFY else message.digest
-            if digest == NOTHING and kind is not Kind.NULLIFY:
-                digest = generator.choice([_digest(generator), *_known(node)])
-            return _own(node, kind, view, digest)
-        if isinstance(message, Proposal):
-            block = message.block
-            mutants: list[Callable[[], Block]] = [
-                lambda: replace(block, height=block.height + generator.choice([1, 2])),
-                lambda: replace(block, parent=generator.choice([_digest(generator), *_known(node)])),
-                lambda: replace(block, parent_view=generator.randint(0, block.view - 1)),
-                lambda: replace(block, requests=(*block.requests, b"smuggled %d" % block.view)),
-                lambda: replace(block, requests=(b"invalid",)),
-                lambda: replace(block, requests=block.requests * 2),
-                lambda: replace(block, requests=(*block.requests, *(body + REWORDED for body in block.requests))),
-                lambda: replace(block, requests=()),
-            ]
-            mutant = generator.choice(mutants)()
-            return Proposal(mutant, _own(node, Kind.NOTARIZE, mutant.view, mutant.digest))
-        return message
+    """Changes what it says a little, to each reader in another way, and signs it anew."""
+    mutations = Mutations(generator)
 
     def hands(node: Node, turn: Turn) -> Said:
         said: Said = []
         for to, message in turn.messages:
             if generator.random() < 0.3:
-                said += [(number, changed(node, message)) for number in ([to] if to is not None else _others(node))]
+                said += [
+                    (number, mutations.of(node, message)) for number in ([to] if to is not None else _others(node))
+                ]
             else:
                 said.append((to, message))
         return said
 
     return hands
-
-
-def _known(node: Node) -> list[bytes]:
-    chain = node.core.chain
-    return [block.digest for proof in chain.proofs_above(max(0, chain.height - 3)) for block in proof.blocks]
 
 
 def forger(_generator: random.Random) -> Hands:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections import Counter
+from dataclasses import fields
+from typing import Any, get_args
 
 import pytest
 
+from consensus.simplex.types import Message, decode, encode
 from consensus.simulator.liars import LIARS
+from consensus.simulator.mutations import Mutations
 from consensus.simulator.scenario import storm
+from consensus.simulator.world import Node
 
 SEEDS = int(os.environ.get("RISKSWARM_STORM_SEEDS", "120"))
 FIRST = int(os.environ.get("RISKSWARM_STORM_FIRST", "0"))
@@ -35,6 +40,26 @@ def test_who_signs_what_no_honest_voter_signs_is_proved_guilty(name: str) -> Non
     accused = [storm(9100 + seed, liars=[name], size=4) for seed in range(4)]
     assert all(outcome.accused in {(), tuple(outcome.liars)} for outcome in accused)
     assert any(outcome.accused for outcome in accused)
+
+
+def test_a_mutator_changes_every_field_of_every_type_of_message_to_what_the_wire_lets_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changed: Counter[tuple[type, str]] = Counter()
+    mutated = Mutations.of
+
+    def counted(mutations: Mutations, node: Node, message: Message) -> Message:
+        mutant = mutated(mutations, node, message)
+        assert decode(encode(mutant)) == mutant
+        names = [one.name for one in fields(mutant) if getattr(mutant, one.name) != getattr(message, one.name)]
+        assert names
+        changed.update((type(message), name) for name in names)
+        return mutant
+
+    monkeypatch.setattr(Mutations, "of", counted)
+    for seed in range(9150, 9156):
+        storm(seed, liars=["mutator"] * 2, size=7)
+    assert changed.keys() == {(kind, one.name) for kind in get_args(Message) for one in fields(kind)}
 
 
 def test_messages_survive_the_wire() -> None:
