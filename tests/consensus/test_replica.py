@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -29,9 +30,23 @@ from consensus.seats import Seat
 from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import KeyUnusable, load_key
 from consensus.simplex.proofs import ConflictingVotes
-from consensus.simplex.types import Committee, Finality, Kind, Request, Vote, encode, packed, vote_bytes
+from consensus.simplex.types import (
+    Block,
+    Committee,
+    Finality,
+    Kind,
+    Proposal,
+    Request,
+    Vote,
+    decode,
+    encode,
+    finality_of,
+    packed,
+    unpacked,
+    vote_bytes,
+)
 from consensus.simplex.wal import Log, LogUnusable
-from tests.consensus.logs import torn, written
+from tests.consensus.logs import GAP, torn, written
 
 PATIENCE_S = 20.0
 FAR_NS = 2**62
@@ -51,11 +66,14 @@ class Household:
             seat.found(self.text, signer)
         self.signers = signers
         self.replicas = {}
+        self.overhear = lambda number, messages: None
+        """Called with what a replica hands on, before anybody hears of it."""
         for number in range(voters):
             self.begin(number)
 
     def begin(self, number, **options):
         def send(peers, messages):
+            self.overhear(number, messages)
             for peer in peers:
                 with contextlib.suppress(KeyError):
                     self.replicas[peer].deliver(number, messages)
@@ -403,13 +421,49 @@ def test_power_that_goes_right_after_a_decision_takes_it_back_from_nobody_who_to
     assert house.decide(ballots.encode(decision.asked)).height == decision.height
 
 
-def finals(house, number, tmp_path, image):
-    """Heights of the blocks that are final by what lay in a voter's log at a moment."""
+def kept(house, number, tmp_path, image):
+    """The records that lay in a voter's log at a moment."""
     copy = tmp_path / f"image-{number}"
     copy.write_bytes(image)
     log = Log(copy, house.committee.chain, house.signers[number].public)
     log.close()
-    return {block.height for record in log.records if isinstance(record, Finality) for block in record.blocks}
+    return log.records
+
+
+def finals(house, number, tmp_path, image):
+    """Heights of the blocks that are final by what lay in a voter's log at a moment."""
+    records = kept(house, number, tmp_path, image)
+    return {block.height for record in records if isinstance(record, Finality) for block in record.blocks}
+
+
+def test_a_vote_lies_in_its_voters_log_before_it_is_handed_on_and_a_decision_before_anybody_is_told(
+    house, tmp_path, monkeypatch
+):
+    """Looked at by the thread that hands on and tells: nothing is written meanwhile."""
+    said, missing = Counter(), []
+
+    def look(number, wanted):
+        records = kept(house, number, tmp_path, written(house.seats[number]) + bytes(GAP))
+        said.update(map(type, wanted))
+        missing.extend((number, one) for one in wanted if one not in records)
+
+    def overhear(number, messages):
+        heard = list(map(decode, messages))
+        proposals = [one for one in heard if isinstance(one, Proposal)]
+        blocks, led = [one.block for one in proposals], [one.vote for one in proposals]
+        look(number, [*blocks, *led, *(one for one in heard if isinstance(one, Vote))])
+
+    class Told(Future):
+        def set_result(self, answers):
+            look(0, [finality_of(unpacked(answer.evidence)[1]) for answer in answers])
+            super().set_result(answers)
+
+    house.overhear = overhear
+    monkeypatch.setattr("consensus.replica.Future", Told)
+    for _ in range(3):
+        house.decide(house.moved(motion()), at=0)
+    assert said[Finality] == 3 and said[Block] and said[Vote] > said[Block]
+    assert not missing
 
 
 def test_a_key_lies_in_a_file_of_its_own_that_nobody_else_may_read(calm):

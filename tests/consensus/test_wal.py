@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import multiprocessing
 import os
@@ -62,6 +63,32 @@ def test_a_log_of_which_one_read_brings_only_a_part_is_read_to_its_end(
     again = Log(tmp_path / "log", CHAIN, PUBLIC)
     assert again.records == WRITTEN and again.cut == 0
     again.close()
+
+
+def test_what_was_appended_has_been_written_to_the_end_and_synced_when_append_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through one descriptor whose writes wait for the disk, also where the system takes a part of each only."""
+    monkeypatch.setattr(wal, "ROOM", 1000)
+    path, image = tmp_path / "log", tmp_path / "image"
+    log = Log.create(path, CHAIN, PUBLIC)
+    (descriptor,) = (int(entry.name) for entry in Path("/proc/self/fd").iterdir() if entry.resolve() == path.resolve())
+    assert fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DSYNC
+    write, written_to = os.pwrite, set()
+
+    def write_a_part(to: int, data: bytes, at: int) -> int:
+        written_to.add(to)
+        return write(to, data[:100], at)
+
+    monkeypatch.setattr(os, "pwrite", write_a_part)
+    for end in range(1, len(WRITTEN) + 1):
+        log.append(WRITTEN[end - 1 : end])
+        image.write_bytes(path.read_bytes())
+        found = Log(image, CHAIN, PUBLIC)
+        found.close()
+        assert (found.records, found.cut) == (WRITTEN[:end], 0)
+    log.close()
+    assert written_to == {descriptor}
 
 
 def test_any_torn_end_is_cut_off_and_the_rest_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
