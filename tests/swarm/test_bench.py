@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cluster.errors import InvalidRequest
-from swarm.bench import record
+from swarm.bench import consensus, record
 
 ROW_KEYS = {"name", "params", "unit", "p50", "p90", "p99", "max", "samples", "goal", "met", "peer", "ratio"}
 
@@ -24,6 +24,14 @@ def test_row_states_percentiles_goal_and_ratio_to_its_peer() -> None:
     assert good.met is True and good.ratio == 25.5 and good.peer == "bare"
     assert record.row("full", samples, unit="ms", goal=("p99", 99.0)).met is False
     assert record.row("full", samples, unit="ms").met is None
+
+
+@pytest.mark.parametrize(("size", "timed"), [(4, {"median", "tail"}), (7, set()), (10, set())])
+def test_of_committees_of_every_size_decisions_a_second_and_one_soon_after_a_death_are_asked(
+    size: int, timed: set[str]
+) -> None:
+    for transport in consensus.TRANSPORTS:
+        assert consensus._goals(size, transport).keys() == {"batch", "crash"} | timed
 
 
 def test_page_shows_the_newest_artefact_of_each_bench(tmp_path: Path) -> None:
