@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import pytest
+import ray
 
 from cluster import runtime
 from cluster.errors import SwarmError
 from consensus import decisions, replica
 from consensus.ballots import Outcome
+from consensus.committee import CommitteeClient
 from consensus.errors import BadBallot, DeadlinePast, UnknownKind
 from consensus.seats import Seat, replica_name
 from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import KeyUnusable
 from swarm import boot
+from swarm.bench import consensus as bench
 from swarm.settings import Settings
-from tests.consensus.conftest import DEADLINE_S, committee_of
+from tests.conftest import eventually
+from tests.consensus.conftest import DEADLINE_S, committee_of, healthy
+from tests.swarm.commands import answer, swarm
 
 VOTERS = 4
+SETTINGS = Settings(consensus=ConsensusSettings(voters=VOTERS, deadline_s=DEADLINE_S))
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +32,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def committee(client, home):
-    settings = Settings(consensus=ConsensusSettings(voters=VOTERS, deadline_s=DEADLINE_S))
-    with committee_of(client, home, settings):
+    with committee_of(client, home, SETTINGS):
         yield client.committee(proposer="tests", keys=boot.committee_path(home))
 
 
@@ -92,3 +97,48 @@ def test_whoever_can_call_a_voter_cannot_speak_as_another(committee, home):
     assert ask(voter.introduce.remote(1, before["node"], token)) is not None
     assert ask(voter.status.remote())["strange"] - before["strange"] == 40
     assert committee.propose("note").outcome is Outcome.APPROVED
+
+
+def test_what_the_log_exports_is_verified_off_line_and_is_what_was_decided(committee, home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, decided = (committee.propose("raise_limit", payload) for payload in (b"var 0.03", b"var 0.04"))
+    address = ray.get_runtime_context().gcs_address
+    log = ("consensus", "log", "--address", address, "--above", str(first.height - 1))
+    listed = {one["id"]: one for one in answer(home, *log)["decisions"]}
+    assert list(listed) == [first.id.hex(), decided.id.hex()]
+    exported = answer(home, *log, "--export", decided.id.hex()[:16])
+    assert exported == {"path": f"{decided.id.hex()}.json"}
+    verified, shown = answer(home, "consensus", "verify", exported["path"]), listed[decided.id.hex()]
+    same = shown.keys() - {"certified_by"}  # replicas may have certificates of different voters
+    assert verified["holds"] and {name: verified[name] for name in same} == {name: shown[name] for name in same}
+    again = decisions.read_decision(tmp_path / exported["path"], committee.first)
+    assert (again.asked, again.height, again.outcome) == (decided.asked, decided.height, decided.outcome)
+
+    refused = swarm(home, *log, "--export", "")
+    assert refused.returncode == 2 and "Give more of its id" in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [exported["path"]]
+
+
+def test_the_bench_measures_decisions_by_phase_batches_and_a_leader_that_dies(committee, client, monkeypatch):
+    for name in ("WARM", "BATCHES", "CRASHES", "BETWEEN_CRASHES"):
+        monkeypatch.setattr(bench, name, 1)
+    own = CommitteeClient(committee.first, SETTINGS.namespace, deadline_s=DEADLINE_S)
+    before = {agent.agent_id: agent.pid for agent in client.health().agents}
+    rows = {row.name: row for row in bench._measured(own, SETTINGS, VOTERS, 3, lambda _: None)}
+    assert {name: row.samples for name, row in rows.items()} == {
+        "one Ray call to a replica": 3,
+        "decision, ballots and all": 3,
+        "decision, ballots and all, tail": 3,
+        "of it, until the ballots are there": 3,
+        "of it, until a certificate is verified": 3,
+        "64 motions at a time": 1,
+        "decision when the leader was just killed": 1,
+    }
+    phases = rows["decision, ballots and all"].params
+    spent = {"thinking ms", "syncing ms", "sending ms", "syncs", "letters", "signatures"}
+    assert phases.keys() == {"voters", "by"} | spent
+    assert all(phases[name] > 0 for name in ("thinking ms", "syncs", "letters", "signatures"))
+    assert rows["64 motions at a time"].params["decisions per second"] > 0
+    assert eventually(lambda: before.keys() <= healthy(client)), client.health().problems
+    after = {agent.agent_id: agent.pid for agent in client.health().agents}
+    assert sum(after[name] != pid for name, pid in before.items()) == 1
