@@ -370,6 +370,12 @@ def genuine(given: Ballot, committee: Committee, motion_id: bytes, check: crypto
     return committee.counts(given.voter) and check(committee.keys[given.voter], message, given.signature)
 
 
+def estimated(given: Estimate, committee: Committee, motion_id: bytes, check: crypto.Verify = crypto.verify) -> bool:
+    """Whether a member of this epoch has signed an estimate for this motion."""
+    message = _estimate_bytes(committee, motion_id, given.value)
+    return committee.counts(given.voter) and check(committee.keys[given.voter], message, given.signature)
+
+
 def needed(direction: Direction, committee: Committee) -> int:
     """Approvals that carry a motion."""
     approvals = {
@@ -387,6 +393,17 @@ def judge(motion: Motion, now_utc_ns: int) -> tuple[Choice, str]:
     if motion.kind == NUMBER:
         return Choice.ABSTAIN, "numbers are agreed on by estimates"
     return Choice.APPROVE, "known kind, in time"
+
+
+def no_estimate(question: str, until_utc_ns: int) -> float:
+    """What a voter says that has no numbers of its own.
+
+    Raises
+    ------
+    BadBallot
+        Always.
+    """
+    raise BadBallot("this voter has no numbers of its own", "Ask a committee whose voters have")
 
 
 def unfit(motion: Motion, committee: Committee) -> str:
@@ -639,8 +656,7 @@ def _check_quarantine(asked: Quarantine, committees: Sequence[Committee], check:
 def _check_estimates(asked: Estimated, committee: Committee, check: crypto.Verify) -> None:
     _in_order([given.voter for given in asked.estimates])
     for given in asked.estimates:
-        message = _estimate_bytes(committee, asked.motion.id, given.value)
-        if not committee.counts(given.voter) or not check(committee.keys[given.voter], message, given.signature):
+        if not estimated(given, committee, asked.motion.id, check):
             raise BadBallot(f"the estimate of {given.voter} is no member's, or not signed by it", "Leave it out")
     if len(asked.estimates) < committee.quorum:
         raise NotCarried(

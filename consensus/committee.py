@@ -169,6 +169,27 @@ class CommitteeClient:
         body = ballots.encode(Estimated(epoch, motion, tuple(estimates)))
         return self._finalised([body], [motion.id], motion.expires_utc_ns, epoch)[0]
 
+    def estimate(self, text: str, tolerance: float, *, deadline_s: float | None = None) -> Decision:
+        """Ask the voters for a number, each its own, and have the median and trimmed mean of what they sign agreed on.
+
+        Parameters
+        ----------
+        text : str
+            A question that voters can answer: they say themselves what that is.
+        tolerance : float
+            How far from the median an estimate may be and be no outlier.
+
+        Raises
+        ------
+        Refused
+            More voters have no number than may be faulty, and why the first has none.
+        Undecided, NoQuorum
+            As :meth:`propose`.
+        """
+        asked = self.motion(ballots.NUMBER, ballots.question(text, tolerance), deadline_s=deadline_s)
+        epoch, given = self._estimates(asked)
+        return self.agree(asked, epoch, given)
+
     def decision(self, identity: bytes) -> Decision | None:
         """The decision about a motion, where any replica can prove one. One of an epoch that is over is history."""
         for answers in self._reach.all("decided", [identity], within_s=CALL_S).values():
@@ -286,6 +307,43 @@ class CommitteeClient:
             f"{len(columns)} of {len(self.present.keys)} voters gave a ballot, and {least} are needed",
             "Run `swarm health`",
         )
+
+    def _estimates(self, asked: Motion) -> tuple[int, list[Estimate]]:
+        """The epoch, and a quorum's signed numbers, as quickly as they come; of their median two are honest."""
+        question = packed(ballots.motion_fields(asked))
+        while True:
+            present, doubted = self.present, self._reach.doubted()
+            given: dict[int, Estimate] = {}
+            refusals: list[SwarmError] = []
+            ahead = 0
+            for _, answer in self._reach.hedged("estimates", [question], asking=None, until_ns=asked.expires_utc_ns):
+                match answer:
+                    case (int() as theirs, [said]) if theirs == present.epoch:
+                        if isinstance(said, SwarmError):
+                            refusals.append(said)
+                        elif (sound := self._sound_estimate(said, present, asked.id)) is not None:
+                            given[sound.voter] = sound
+                    case (int() as theirs, [_]) if theirs > present.epoch:
+                        ahead += 1
+                if len(refusals) > doubted:
+                    raise refusals[0]
+                if len(given) >= present.quorum:
+                    return present.epoch, [given[voter] for voter in sorted(given)]
+                if ahead > present.faults:
+                    break
+            if not ahead or self.refresh(_left_s(asked.expires_utc_ns)).epoch == present.epoch:
+                raise NoQuorum(
+                    f"{len(given)} of {len(present.keys)} voters gave a number, and {present.quorum} are needed",
+                    str(refusals[0]) if refusals else "Run `swarm health`",
+                )
+
+    def _sound_estimate(self, said: Any, committee: Committee, motion_id: bytes) -> Estimate | None:
+        """What a seat gave as its number, if its voter signed it; made anew, as :meth:`_sound` does."""
+        try:
+            made = Estimate(said.voter, said.value, said.signature)
+            return made if ballots.estimated(made, committee, motion_id, self._check) else None
+        except Exception:  # a faulty replica may give anything; the others' numbers count
+            return None
 
     def _given(
         self, motions: Sequence[Motion], columns: Sequence[list[Any]], committee: Committee, doubted: int

@@ -21,8 +21,8 @@ from typing import Any, Final, Protocol
 
 from cluster.errors import Overloaded, SwarmError
 from consensus import ballots, decisions
-from consensus.ballots import Ballot, Choice, Motion, Quarantine, Rules
-from consensus.errors import BadBallot, BadEvidence, Refused, StaleEpoch
+from consensus.ballots import Ballot, Choice, Estimate, Motion, Quarantine, Rules
+from consensus.errors import BadBallot, BadEvidence, NotCarried, Refused, StaleEpoch
 from consensus.letters import Letters
 from consensus.seats import Seat
 from consensus.settings import ConsensusSettings, timing_of
@@ -71,6 +71,8 @@ class Ears(Protocol):
 Send = Callable[[list[int], list[bytes]], int]
 """(peers, messages for each of them) -> how many could not be reached. Must neither wait nor raise."""
 Judge = Callable[[Motion, int], tuple[Choice, str]]
+Estimator = Callable[[str, int], float]
+"""(question, when the answer is worth nothing any more, UTC ns) -> this voter's own number; raises why it has none."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,8 @@ class Replica:
         Hands messages to peers, by the numbers of their seats.
     judge : callable
         The word of this voter as an elector.
+    estimator : callable
+        This voter's own numbers.
     number : int, optional
         Of its seat, where it did not found the committee: founding voters have their places in it, later ones the
         numbers behind, each used once.
@@ -167,8 +171,10 @@ class Replica:
         send: Send,
         judge: Judge = ballots.judge,
         number: int | None = None,
+        estimator: Estimator = ballots.no_estimate,
     ) -> None:
         self._seat, self._settings, self._send, self._judge = seat, settings, send, judge
+        self._estimator = estimator
         self._timing = timing_of(settings)
         self.first = decisions.read_committee(seat.committee)
         self._signer = seat.signer(may_make=False)
@@ -319,6 +325,27 @@ class Replica:
                 self._note("refused", str(error))
                 given.append(error)
         return committee.epoch, (now, then), given
+
+    def estimates(self, motions: Sequence[bytes]) -> tuple[int, list[Estimate | SwarmError]]:
+        """The epoch, and this voter's own number for each motion that asks for one (packed fields), or why it has none.
+
+        That may take as long as the motion does; nothing of who is no voter in this epoch.
+        """
+        committee = self._core.committee
+        given: list[Estimate | SwarmError] = []
+        for data in motions if self._signer.public in committee.keys else ():
+            try:
+                motion = ballots.motion_of(unpacked(data))
+                if motion.kind != ballots.NUMBER:
+                    raise NotCarried(f"a {motion.kind} is no question for a number", "Ask for ballots on it")
+                ballots.in_time(motion, time.time_ns())
+                text, _ = ballots.question_of(motion.payload)
+                value = self._estimator(text, motion.expires_utc_ns)
+                given.append(ballots.estimate(self._signer, committee, motion, value))
+            except SwarmError as error:
+                self._note("refused", str(error))
+                given.append(error)
+        return committee.epoch, given
 
     def decide(self, bodies: Sequence[bytes], patience_s: float) -> list[Answer]:
         """Have requests decided, and wait for that. The same request may come again: it is decided once.

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime
 import math
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,11 +32,13 @@ from hive.messages.calculation import (
     Parameters,
     Role,
     Shock,
+    Task,
 )
 from hive.messages.fast import SERVING_LANES, Caller, boot_id
 from hive.messages.health import LateAnswer, RolePerformance, SwarmHealth
 from hive.messages.mandate import Limits
 from hive.messages.portfolio import Portfolio, resolve
+from hive.messages.question import Question
 from hive.messages.ticks import SourceKind, TickRequest, TickStatus, TickStream, WatchedBook, Watching
 from hive.reference import Distance, Reference
 from hive.routing.page import Route, RoutingAddress
@@ -420,6 +423,65 @@ class SwarmClient:
         return CommitteeClient(
             first, self._namespace, deadline_s=deadline_s, proposer=proposer, folder=path.absolute().parent
         )
+
+    def agree(
+        self,
+        portfolio: Portfolio,
+        measure: str = "var",
+        *,
+        tolerance: float,
+        confidence: float | None = 0.99,
+        method: str = "",
+        horizon_days: int = 1,
+        calculation: CalculationType | str = CalculationType.VAR_CVAR,
+        snapshot: str | None = None,
+        deadline_s: float | None = None,
+        committee: CommitteeClient | None = None,
+    ) -> Decision:
+        """Have the committee agree on one figure: every voter asks an agent for it, and signs what it was told.
+
+        Parameters
+        ----------
+        measure, method, confidence : str, str, float
+            Of the figure, as reports name them; the first that fits, where ``method`` is empty.
+        tolerance : float
+            How far from the median a voter's number may be and be no outlier.
+        calculation : CalculationType
+            Of one agent alone.
+        committee : CommitteeClient, optional
+            Instead of the home's.
+
+        Returns
+        -------
+        Decision
+            With the median, the trimmed mean and the outliers in :attr:`consensus.decisions.Decision.number`.
+
+        Raises
+        ------
+        InvalidPortfolio, InvalidRequest
+            The book cannot be priced, the calculation is of several agents, or their report has no such figure.
+        Refused, Undecided, NoQuorum
+            As :meth:`consensus.committee.CommitteeClient.estimate`.
+        """
+        kind = CalculationType.parse(calculation)
+        if len(kind.roles) != 1:
+            raise InvalidRequest(f"{kind} asks several agents", "Name one of: var, stress, correlation, liquidity")
+        header = self.snapshot(snapshot)
+        book = resolve(
+            portfolio,
+            symbols=header.symbols,
+            currency=header.currency,
+            last_prices=header.last_prices,
+            average_volumes=header.average_volumes,
+        )
+        voters = committee if committee is not None else self.committee(proposer="SwarmClient.agree")
+        patience_s = self._settings.consensus.deadline_s if deadline_s is None else deadline_s
+        levels = DEFAULT_CONFIDENCES if confidence is None else (confidence,)
+        asked = Parameters(confidences=levels, horizon_days=horizon_days)
+        until_ns = time.time_ns() + int(patience_s * 1e9)
+        task = Task(secrets.token_hex(8), header.snapshot_id, (book,), asked, until_ns)
+        question = Question(kind.roles[0], measure, method, confidence, task)
+        return voters.estimate(question.text, tolerance, deadline_s=patience_s)
 
     def calculate_fast(self, portfolio: Portfolio, *, confidence: float = 0.95, timeout_s: float = 10.0) -> FastResult:
         """What :meth:`fast` gives, asked of the hub, which has the lanes: one Ray call, from any machine.

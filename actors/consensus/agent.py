@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from actors.agent import Agent, Identity
+from actors.consensus.estimating import estimate
 from actors.consensus.guilt import guilt
 from actors.settings import ShellSettings
 from actors.trading.gate.mandate import judge
@@ -84,7 +85,9 @@ class ReplicaAgent(Agent):
             raise SwarmUnavailable("the committee has not been founded", "It is while the swarm comes up")
         if self._replica is None:
             with self._opening:
-                replica = Replica(self._seat, self._settings, self._tell, judge, number=self._number)
+                replica = Replica(
+                    self._seat, self._settings, self._tell, judge, number=self._number, estimator=self._estimate
+                )
             try:
                 self._make_known(replica)
                 with self._meeting:
@@ -197,6 +200,12 @@ class ReplicaAgent(Agent):
         return found
 
     @runtime.answered_in("clients")
+    def estimates(self, motions: Sequence[bytes]) -> tuple[int, list[Any]]:
+        """The epoch, and this voter's own numbers or refusals."""
+        found: tuple[int, list[Any]] = self._taking_part().estimates(motions)
+        return found
+
+    @runtime.answered_in("clients")
     def decide(self, bodies: Sequence[bytes], patience_s: float) -> list[Answer]:
         """What becomes of requests."""
         return self._taking_part().decide(bodies, patience_s)
@@ -243,6 +252,12 @@ class ReplicaAgent(Agent):
 
     def _signer(self) -> Signer:
         return self._seat.signer(may_make=self._may_make)
+
+    def _estimate(self, text: str, until_utc_ns: int) -> float:
+        try:
+            return estimate(text, until_utc_ns, voter=self._number or 0, namespace=self.identity.namespace)
+        except (runtime.ActorUnreachable, runtime.QueueFull) as error:
+            raise SwarmUnavailable(f"the agent cannot be asked ({error})", "Ask again") from error
 
     def _tell(self, peers: list[int], messages: list[bytes]) -> int:
         assert self._replica is not None

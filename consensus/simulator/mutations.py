@@ -117,6 +117,7 @@ class Mutations:
             lambda: replace(ask, height=self._near(ask.height)),
             lambda: replace(ask, height=0),
             lambda: replace(ask, nonce=self._near(ask.nonce)),
+            lambda: replace(ask, view=self._near(ask.view)),
             lambda: replace(ask, digests=self._some(ask.digests)),
             lambda: replace(ask, digests=(*ask.digests, strange_digest(self._chance))),
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Annotated
 
@@ -12,13 +13,20 @@ from rich.text import Text
 
 from cluster.errors import InvalidInput
 from consensus import epochs
-from consensus.ballots import KINDS
+from consensus.ballots import KINDS, MEMBERSHIP, NUMBER
 from consensus.decisions import Decision, decision_text, read_committee, read_decision
 from consensus.errors import UnknownKind
 from consensus.seats import Seats
 from swarm.cli.context import Address, Context, Json, emit
 
 app = typer.Typer(no_args_is_help=True, help="The committee that decides what increases risk.")
+
+INSTEAD = {
+    NUMBER: "Use `swarm consensus estimate`",
+    MEMBERSHIP: "Use `swarm consensus replace` or `swarm consensus resize`",
+}
+"""Kinds whose payload is no text that people write."""
+MOVED = tuple(kind for kind in KINDS if kind not in INSTEAD)
 
 Keys = Annotated[Path | None, typer.Option("--keys", help="File of the committee's public keys, instead of HOME's.")]
 
@@ -41,7 +49,7 @@ def status(context: typer.Context, address: Address = None, keys: Keys = None, a
 @app.command()
 def propose(
     context: typer.Context,
-    kind: Annotated[str, typer.Argument(help=f"One of: {', '.join(KINDS)}.")],
+    kind: Annotated[str, typer.Argument(help=f"One of: {', '.join(MOVED)}.")],
     payload: Annotated[str, typer.Argument(help="What is moved, as text.")] = "",
     evidence: Annotated[list[str] | None, typer.Option(help="A reference it rests on; may be repeated.")] = None,
     deadline: Annotated[float | None, typer.Option(help="Seconds; else consensus.deadline_s.")] = None,
@@ -57,13 +65,59 @@ def propose(
     from swarm.report.consensus import decision as shown
 
     here: Context = context.obj
-    if kind not in KINDS:
-        raise UnknownKind(f"the kind {kind!r} is unknown", f"Known are: {', '.join(KINDS)}")
-    if export is not None and (export.is_dir() or not os.access(export.absolute().parent, os.W_OK)):
-        raise InvalidInput(f"{export} cannot be written", "Give another path; nothing was proposed")
+    if kind not in MOVED:
+        raise UnknownKind(f"the kind {kind!r} is unknown here", INSTEAD.get(kind, f"Known are: {', '.join(MOVED)}"))
+    _check_export(export)
     with here.client(address) as client:
         committee = client.committee(proposer="swarm consensus propose", keys=keys)
         found = committee.propose(kind, payload.encode(), evidence=evidence or (), deadline_s=deadline)
+    if export is not None:
+        export.write_text(decision_text(found))
+    emit(found.summary(), shown(found), as_json=as_json)
+
+
+@app.command()
+def estimate(
+    context: typer.Context,
+    portfolio: Annotated[Path, typer.Argument(help="Portfolio file (.csv, .json, .toml).")],
+    tolerance: Annotated[float, typer.Option(min=0.0, help="Distance from the median beyond which one is an outlier.")],
+    calc: Annotated[str, typer.Option(help="var, stress, correlation, liquidity or portfolio.")] = "var",
+    measure: Annotated[str, typer.Option(help="Figure of the agent's report.")] = "var",
+    method: Annotated[str, typer.Option(help="How its method begins; else the first figure of that measure.")] = "",
+    confidence: Annotated[float | None, typer.Option(help="Confidence level of a tail measure.")] = None,
+    horizon: Annotated[int, typer.Option(help="Horizon in trading days.")] = 1,
+    value: Annotated[float | None, typer.Option(help="Value of a portfolio whose file states none.")] = None,
+    deadline: Annotated[float | None, typer.Option(help="Seconds; else consensus.deadline_s.")] = None,
+    export: Annotated[Path | None, typer.Option(help="Keep the decision with its certificate here.")] = None,
+    address: Address = None,
+    keys: Keys = None,
+    as_json: Json = False,
+) -> None:
+    """Have the committee agree on a number: every voter asks an agent for it and signs what it was told.
+
+    The median holds although f voters may say anything; who is beyond the tolerance is named, with its signature. How
+    independent the numbers are is how many instances of the agent live. Example: swarm consensus estimate book.toml
+    --confidence 0.99 --tolerance 0.001
+    """
+    from hive.messages.portfolio import Portfolio
+    from swarm.report.consensus import decision as shown
+
+    here: Context = context.obj
+    book = Portfolio.from_file(portfolio)
+    book = replace_fields(book, value=value) if value is not None and book.value is None else book
+    _check_export(export)
+    with here.client(address) as client:
+        found = client.agree(
+            book,
+            measure,
+            tolerance=tolerance,
+            confidence=confidence,
+            method=method,
+            horizon_days=horizon,
+            calculation=calc,
+            deadline_s=deadline,
+            committee=client.committee(proposer="swarm consensus estimate", keys=keys),
+        )
     if export is not None:
         export.write_text(decision_text(found))
     emit(found.summary(), shown(found), as_json=as_json)
@@ -175,6 +229,11 @@ def resize(
         committee = client.committee(proposer="swarm consensus resize")
         found, now = members.resize(committee, here.home, voters, deadline_s=deadline)
     _changed(found, now, as_json=as_json)
+
+
+def _check_export(export: Path | None) -> None:
+    if export is not None and (export.is_dir() or not os.access(export.absolute().parent, os.W_OK)):
+        raise InvalidInput(f"{export} cannot be written", "Give another path; nothing was proposed")
 
 
 def _changed(found: Decision, now: Seats, *, as_json: bool) -> None:

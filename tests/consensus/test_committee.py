@@ -6,14 +6,17 @@ import pytest
 import ray
 
 from cluster import runtime
-from cluster.errors import SwarmError
-from consensus import decisions, replica
-from consensus.ballots import Outcome
+from cluster.errors import InvalidRequest, SwarmError
+from consensus import ballots, decisions, replica
+from consensus.ballots import Agreed, Outcome
 from consensus.committee import CommitteeClient
 from consensus.errors import BadBallot, DeadlinePast, UnknownKind
 from consensus.seats import Seat, replica_name
 from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import KeyUnusable
+from hive.messages import question
+from hive.messages.calculation import Role
+from hive.messages.portfolio import Portfolio
 from swarm import boot
 from swarm.bench import consensus as bench
 from swarm.settings import Settings
@@ -45,6 +48,23 @@ def test_a_proposal_comes_back_decided_with_a_certificate_and_stands_in_the_log(
     assert (again.asked, again.height, again.outcome) == (decision.asked, decision.height, decision.outcome)
     assert decision.id in [entry.id for entry in committee.log()]
     assert len(committee.propose("kill", b"").asked.ballots) >= 1
+
+
+def test_a_number_is_agreed_on_that_every_voter_has_had_calculated(committee, client):
+    book = Portfolio.equal_weights(client.snapshot().symbols[:5], value=1e6, name="five")
+    wanted = client.calculate(book, "var", confidences=(0.99,)).answers[Role.VALUE_AT_RISK].report
+    var = next(each.value for each in wanted.all_estimates() if each.measure == "var")
+    decision = client.agree(book, tolerance=1e-9, confidence=0.99, deadline_s=DEADLINE_S, committee=committee)
+    assert decision.number == Agreed(median=var, trimmed_mean=pytest.approx(var), outliers=())
+    assert len(decision.asked.estimates) >= committee.present.quorum
+    text, tolerance = ballots.question_of(decision.asked.motion.payload)
+    assert (question.read(text).task.books[0].name, tolerance) == ("five", 1e-9)
+    with pytest.raises(InvalidRequest, match="has no wealth"):
+        client.agree(book, "wealth", tolerance=1.0, deadline_s=DEADLINE_S, committee=committee)
+    with pytest.raises(InvalidRequest, match="no question"):
+        committee.estimate("How much?", 1.0)
+    with pytest.raises(InvalidRequest, match="several agents"):
+        client.agree(book, tolerance=1.0, calculation="comprehensive", committee=committee)
 
 
 def test_many_at_once_share_slots(committee):
@@ -117,6 +137,24 @@ def test_what_the_log_exports_is_verified_off_line_and_is_what_was_decided(commi
     refused = swarm(home, *log, "--export", "")
     assert refused.returncode == 2 and "Give more of its id" in refused.stderr
     assert [path.name for path in tmp_path.iterdir()] == [exported["path"]]
+
+
+def test_a_number_is_agreed_on_by_command_and_what_is_no_text_is_not_proposed_as_one(committee, home, tmp_path):
+    book = tmp_path / "book.csv"
+    book.write_text("symbol,weight\nAAPL,0.5\nJPM,0.5\n")
+    address = ray.get_runtime_context().gcs_address
+    at = ("--address", address, "--deadline", str(DEADLINE_S))
+    asked = ("consensus", "estimate", str(book), "--value", "1e6", "--confidence", "0.99", "--tolerance", "0.001")
+    agreed = answer(home, *asked, *at, "--export", str(tmp_path / "number.json"))
+    assert (agreed["kind"], agreed["outcome"], agreed["outliers"]) == ("number", "agreed", [])
+    assert 0.0 < agreed["median"] < 0.2
+    verified = answer(home, "consensus", "verify", str(tmp_path / "number.json"))
+    assert (verified["holds"], verified["median"]) == (True, agreed["median"])
+    for kind, instead in (("number", "swarm consensus estimate"), ("membership", "swarm consensus replace")):
+        refused = swarm(home, "consensus", "propose", kind, "VaR", *at)
+        assert refused.returncode == 2 and instead in refused.stderr
+    refused = swarm(home, *asked, "--measure", "wealth", *at)
+    assert refused.returncode == 2 and "has no wealth" in refused.stderr
 
 
 def test_the_bench_measures_decisions_by_phase_batches_and_a_leader_that_dies(committee, client, monkeypatch):

@@ -35,6 +35,7 @@ from consensus.simplex.types import (
     Committee,
     Finality,
     Kind,
+    Malformed,
     Proposal,
     Request,
     Vote,
@@ -283,6 +284,33 @@ def test_a_number_is_the_median_whatever_one_estimator_signs_and_names_him(calm)
     assert isinstance(calm.refusal(ballots.encode(Estimated(0, asked, given[:2]))), type(None))  # it is decided
     other = motion("number", ballots.question("another", tolerance=0.01))
     assert isinstance(calm.refusal(ballots.encode(Estimated(0, other, given))), BadBallot)
+
+
+def test_voters_sign_their_own_numbers_and_say_why_they_have_none(house):
+    """Each is asked as a client asks it; one lies, and one has no number."""
+
+    def none(text, until):
+        raise NotCarried(f"nothing is known of {text}", "Ask something else")
+
+    estimators = [lambda *_: 0.031, lambda *_: 0.032, lambda *_: 1e300, none]
+    for number, estimator in enumerate(estimators):
+        house.end(number)
+        house.begin(number, estimator=estimator)
+    asked = motion("number", ballots.question("VaR of book 1, 0.99", tolerance=0.01))
+    question = packed(ballots.motion_fields(asked))
+    answers = [replica.estimates([question]) for replica in house.replicas.values()]
+    assert {epoch for epoch, _ in answers} == {0}
+    *given, refusal = (said for _, (said,) in answers)
+    assert isinstance(refusal, NotCarried)
+    decision = house.decide(ballots.encode(Estimated(0, asked, tuple(given))))
+    assert decision.number == ballots.Agreed(median=0.032, trimmed_mean=0.032, outliers=(2,))
+    late = packed(ballots.motion_fields(motion("number", asked.payload, expires=1)))
+    other = packed(ballots.motion_fields(motion()))
+    assert [type(said) for said in house.replicas[0].estimates([late, other, b"garbage"])[1]] == [
+        DeadlinePast,
+        NotCarried,
+        Malformed,
+    ]
 
 
 def forged_vote(house, liar, view, digest, kind=Kind.NOTARIZE, epoch=0):

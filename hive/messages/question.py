@@ -1,0 +1,88 @@
+"""A number that a committee is asked to agree on: which figure, of which agent's report, on which task.
+
+The question is its own text: everything that an answer rests on is in it, so that all voters answer the same, and who
+reads it later knows what was agreed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Final
+
+from cluster.errors import InvalidRequest
+from hive.messages.calculation import AgentAnswer, Role, Task
+from hive.messages.codec import decode, encode, message
+
+REMEDY: Final = "Use `swarm consensus estimate`, or `SwarmClient.agree`"
+
+
+@message
+class Question:
+    """One figure, asked of whichever instance of an agent a voter chooses."""
+
+    role: Role
+    measure: str
+    """``var``, ``cvar``, ``loss``..."""
+    method: str
+    """How the method's label begins; empty for the first figure of that measure."""
+    confidence: float | None
+    task: Task
+    """With one book."""
+
+    @property
+    def text(self) -> str:
+        """What people read, and the whole of it."""
+        (book,) = self.task.books
+        shown = {
+            "measure": self.measure,
+            "confidence": self.confidence,
+            "method": self.method,
+            "portfolio": book.name,
+            "snapshot_id": self.task.snapshot_id,
+            "agent": self.role.value,
+            "question": base64.b64encode(encode(self)).decode(),
+        }
+        return json.dumps(shown)
+
+
+def read(text: str) -> Question:
+    """The question of a text.
+
+    Raises
+    ------
+    InvalidRequest
+        It is none, or says something else than it shows.
+    """
+    try:
+        found = decode(base64.b64decode(json.loads(text)["question"], validate=True))
+        sound = isinstance(found, Question) and len(found.task.books) == 1 and found.text == text
+    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
+        raise InvalidRequest("the text is no question for a figure of an agent", REMEDY) from error
+    if not sound:
+        raise InvalidRequest("the question shows something else than it asks", REMEDY)
+    question: Question = found
+    return question
+
+
+def figure(question: Question, answer: AgentAnswer) -> float:
+    """The figure that is asked for, from an agent's answer.
+
+    Raises
+    ------
+    InvalidRequest
+        The agent has not answered, or its report has no such figure.
+    """
+    if answer.report is None:
+        raise InvalidRequest(f"{answer.agent_id} has no answer ({answer.reason})", "Ask again, or something else")
+    for each in answer.report.all_estimates():
+        same = each.measure == question.measure and each.method_label.startswith(question.method)
+        if same and question.confidence in {None, each.confidence}:
+            return each.value
+    known = sorted({each.measure for each in answer.report.all_estimates()})
+    raise InvalidRequest(
+        f"the report of {answer.agent_id} has no {question.measure} by {question.method or 'any method'}"
+        + (f" at {question.confidence}" if question.confidence is not None else ""),
+        f"It has: {', '.join(known)}",
+    )
