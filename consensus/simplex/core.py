@@ -38,7 +38,8 @@ Deviations from the paper (Chan and Pass, TCC 2023)
 - Timers double while more views fail than f leaders can be blamed for, up to 64 times, and come down again when views
   are quick (:mod:`consensus.simplex.pace`): the bound on delays need not be known. What is repeated in a view is so at
   longer and longer intervals, up to eight times the first.
-- Signatures are verified when a quorum needs them, or when two votes of one voter contradict each other.
+- Signatures are verified when a quorum needs them, or when two votes of one voter contradict each other; one by one,
+  which names a bad one at once: no batch that fails has to be bisected (:mod:`consensus.simplex.crypto`).
 - Final blocks may change the committee: such a block ends its *epoch*. Blocks behind it are empty, serve only to
   finalise it, and are forgotten; the next epoch begins behind it with view 1.
 

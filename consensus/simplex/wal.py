@@ -100,20 +100,24 @@ class Log:
 
     @classmethod
     def create(cls, path: Path, chain: bytes, public: bytes) -> Log:
-        """A new log; durable, with its name, before this returns.
+        """A new log; durable, with its name, before this returns. Whenever it is interrupted, it is whole or not there.
 
         Raises
         ------
         LogUnusable
             Something lies there already, or the place cannot be written.
         """
+        draft = path.with_name(f"{path.name}.draft")
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            draft.unlink(missing_ok=True)
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             try:
-                os.write(descriptor, _header(chain, public))
+                _write(descriptor, _header(chain, public), 0)
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            os.link(draft, path)
+            draft.unlink()
             sync_names(path.parent)
         except OSError as error:
             raise LogUnusable(f"no log can be made at {path} ({error.strerror})", "Give another place") from error

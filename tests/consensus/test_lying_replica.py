@@ -13,13 +13,16 @@ from actors.agent import Identity
 from actors.consensus import agent as voters
 from actors.consensus.agent import ReplicaAgent
 from cluster import runtime
-from consensus.ballots import Ballot, Choice, Outcome
+from consensus import decisions
+from consensus.ballots import Ballot, Choice, Estimate, Outcome, estimate, motion_of
 from consensus.errors import UnknownKind
 from consensus.replica import Answer
 from consensus.seats import replica_name
 from consensus.settings import ConsensusSettings
+from consensus.simplex.types import unpacked
 from hive.messages.calculation import Role
 from hive.messages.health import AgentState
+from hive.messages.portfolio import Portfolio
 from swarm import boot
 from swarm.settings import Settings
 from tests.conftest import agent, eventually
@@ -78,6 +81,23 @@ class LyingReplica(ReplicaAgent):
         )
 
     @runtime.answered_in("clients")
+    def estimates(self, motions):
+        """Numbers that nobody signed, a number of its own making that it has, and what is none."""
+        epoch, given = super().estimates(motions)
+        return self._lie(
+            lambda: (epoch, [Estimate(one.voter, one.value + 1.0, one.signature) for one in given]),
+            lambda: (epoch, [self._signed(motions[0])]),
+            lambda: (epoch + 7, given),
+            lambda: (epoch, [UnknownKind("nothing is known", "Despair")]),
+            lambda: (epoch, [None]),
+            lambda: 7,
+        )
+
+    def _signed(self, data):
+        motion = motion_of(unpacked(data))
+        return estimate(self._key(), decisions.read_committee(self._seat.committee), motion, 1e300)
+
+    @runtime.answered_in("clients")
     def decided(self, identities):
         """Proofs that are none."""
         return self._lie(lambda: [Answer(b"\x92\x90\x90")] * len(identities), lambda: b"", lambda: [None])
@@ -127,6 +147,16 @@ def test_every_motion_is_decided_by_the_others(committee, client):
         assert decision.outcome is Outcome.APPROVED
     assert all(one.outcome is Outcome.APPROVED for one in committee.propose_all([("enable_strategy", b"a")] * 4))
     assert agent(client, replica_name(LIAR)).state is AgentState.HEALTHY  # it lies to clients, and votes soundly
+
+
+def test_a_number_is_agreed_on_that_the_others_have_had_calculated(committee, client):
+    book = Portfolio.equal_weights(client.snapshot().symbols[:5], value=1e6)
+    wanted = client.agree(book, tolerance=1e-9, deadline_s=DEADLINE_S, committee=committee).number.median
+    for _ in range(8):
+        found = client.agree(book, tolerance=1e-9, deadline_s=DEADLINE_S, committee=committee)
+        assert found.number.median == wanted
+        liars = {one.voter for one in found.asked.estimates if one.value != wanted}
+        assert set(found.number.outliers) == liars <= {LIAR}
 
 
 def test_what_was_decided_can_be_read_past_the_liar(committee):

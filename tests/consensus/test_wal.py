@@ -229,6 +229,23 @@ def test_two_processes_cannot_have_it_open(tmp_path: Path) -> None:
     Log(tmp_path / "log", CHAIN, PUBLIC).close()
 
 
+def test_a_log_whose_making_was_interrupted_is_not_there_and_can_be_made(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "log"
+    for failing in ("fsync", "link", "pwrite"):
+        with monkeypatch.context() as patch, pytest.raises(LogUnusable):
+            patch.setattr(os, failing, interrupted)
+            Log.create(path, CHAIN, PUBLIC)
+        assert not path.exists()
+    Log.create(path, CHAIN, PUBLIC).close()
+    assert [each.name for each in tmp_path.iterdir()] == ["log"]
+    with pytest.raises(LogUnusable, match="no log can be made"):
+        Log.create(path, CHAIN, PUBLIC)
+
+
+def interrupted(*_: object) -> None:
+    raise OSError(5, "interrupted")
+
+
 def _write_for_ever(path: Path, pipe: Connection) -> None:
     log = Log.create(path, CHAIN, PUBLIC)
     for number in range(1, 10**9):
