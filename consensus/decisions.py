@@ -58,7 +58,16 @@ class Decision:
     @property
     def signers(self) -> tuple[int, ...]:
         """Voters who signed that it is final."""
-        return tuple(voter for voter, _ in finality_of(unpacked(self.evidence)[1]).certificate.signatures)
+        return tuple(voter for voter, _ in self._finality.certificate.signatures)
+
+    @property
+    def block(self) -> bytes:
+        """Digest of the block that it stands in, and with it of everything that was decided before."""
+        return next(block.digest for block in self._finality.blocks if block.height == self.height)
+
+    @property
+    def _finality(self) -> Finality:
+        return finality_of(unpacked(self.evidence)[1])
 
     @property
     def number(self) -> ballots.Agreed | None:
@@ -74,7 +83,7 @@ class Decision:
     def summary(self) -> dict[str, Any]:
         """What a person wants to read of it."""
         facts: dict[str, Any] = {"id": self.id.hex(), "outcome": self.outcome.value, "height": self.height}
-        facts |= {"epoch": self.epoch, "certified_by": list(self.signers)}
+        facts |= {"epoch": self.epoch, "block": self.block.hex(), "certified_by": list(self.signers)}
         if isinstance(self.asked, Quarantine):
             return facts | {"kind": "quarantine", "quarantined": sorted(self.asked.quarantined)}
         motion = self.asked.motion

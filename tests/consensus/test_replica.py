@@ -155,6 +155,7 @@ def test_what_a_quorum_approves_is_decided_once_with_a_certificate_that_anyone_c
     assert decision.id == moved.id
     assert len(decision.signers) >= calm.committee.quorum
     assert decision.holds_at(time.time_ns())
+    assert calm.replicas[0]._core.chain.block(decision.height).digest == decision.block
     again = calm.decide(calm.moved(moved, voters=(1, 2, 3)), at=3)
     assert (again.height, again.asked) == (decision.height, decision.asked)
 
