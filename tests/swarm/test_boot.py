@@ -127,15 +127,19 @@ print("joined")
 
 
 def test_a_ray_that_was_started_and_cannot_be_joined_yet_is_joined_when_it_can(tmp_path: Path, traces: Traces) -> None:
-    ports = map(str, free_ports(2))
     with alone():
-        done = subprocess.run(
-            [sys.executable, "-c", LATE, str(tmp_path), *ports],
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
+        for number in range(3):  # Ray ends whoever joins it, where a part of it lacks a core for half a minute
+            place = tmp_path / str(number)
+            place.mkdir()
+            done = subprocess.run(
+                [sys.executable, "-c", LATE, str(place), *map(str, free_ports(2))],
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_S,
+                check=False,
+            )
+            if "core_worker_process" not in done.stderr:
+                break
     assert done.stdout.endswith("joined\n"), done.stderr
     assert eventually(lambda: not traces.processes() and not traces.files()), (traces.processes(), traces.files())
 

@@ -187,7 +187,7 @@ def test_status_agents_and_data_speak_of_this_swarm(home: Path) -> None:
 def test_gate_is_asked_limited_killed_and_read_by_its_commands(home: Path) -> None:
     check = ["gate", "check", "--symbol", "AAPL", "--side", "buy", "--json", "--quantity"]
     stale = swarm(home, *check, "100")
-    assert stale.returncode == 10 and json.loads(stale.stdout)["reason"] == "STALE_DATA"
+    assert (stale.returncode, json.loads(stale.stdout)["reason"]) == (10, "STALE_DATA"), stale.stdout
     changes = ["stale_after_s=600", "max_gross=100000"]
     limits = answer(home, "gate", "limits", *changes, "--reason", "drill")
     assert limits["changed"] == ["max_gross", "stale_after_s"]
