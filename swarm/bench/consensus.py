@@ -78,6 +78,7 @@ def sizes(asked: Sequence[int]) -> tuple[Voters, ...]:
 
 def _committee(settings: Settings, count: int, progress: Callable[[str], None]) -> list[Row]:
     size = settings.consensus.voters
+    settings = replace(settings, hub=replace(settings.hub, max_restarts=CRASHES))  # one voter may be killed each time
     with tempfile.TemporaryDirectory(prefix="riskswarm-bench-") as place:
         home = Path(place)
         runtime.embed(cpus=settings.ray.cpus or None, namespace=settings.namespace)
