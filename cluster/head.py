@@ -280,7 +280,7 @@ def remove_session_directory(directory: str) -> None:
     shutil.rmtree(session, ignore_errors=True)
     latest = session.parent / "session_latest"
     if latest.is_symlink() and not latest.exists():
-        latest.unlink()
+        latest.unlink(missing_ok=True)  # whoever guards this Ray may be at it too
     if not any(session.parent.glob("session_*")):
         for name in ("ray_current_cluster", "prom_metrics_service_discovery.json"):
             (session.parent / name).unlink(missing_ok=True)
