@@ -37,7 +37,7 @@ from hive.messages.calculation import (
 from hive.messages.fast import SERVING_LANES, Caller, boot_id
 from hive.messages.health import LateAnswer, RolePerformance, SwarmHealth
 from hive.messages.mandate import Limits
-from hive.messages.portfolio import Portfolio, resolve
+from hive.messages.portfolio import Book, Portfolio, resolve
 from hive.messages.question import Question
 from hive.messages.ticks import SourceKind, TickRequest, TickStatus, TickStream, WatchedBook, Watching
 from hive.reference import Distance, Reference
@@ -467,13 +467,7 @@ class SwarmClient:
         if len(kind.roles) != 1:
             raise InvalidRequest(f"{kind} asks several agents", "Name one of: var, stress, correlation, liquidity")
         header = self.snapshot(snapshot)
-        book = resolve(
-            portfolio,
-            symbols=header.symbols,
-            currency=header.currency,
-            last_prices=header.last_prices,
-            average_volumes=header.average_volumes,
-        )
+        book = _priced(portfolio, header)
         voters = committee if committee is not None else self.committee(proposer="SwarmClient.agree")
         patience_s = self._settings.consensus.deadline_s if deadline_s is None else deadline_s
         levels = DEFAULT_CONFIDENCES if confidence is None else (confidence,)
@@ -506,13 +500,7 @@ class SwarmClient:
             and convexity.
         """
         header = self.snapshot()
-        book = resolve(
-            portfolio,
-            symbols=header.symbols,
-            currency=header.currency,
-            last_prices=header.last_prices,
-            average_volumes=header.average_volumes,
-        )
+        book = _priced(portfolio, header)
         patience = self._settings.lanes.patience_s if patience_s is None else patience_s
         return FastDesk({role: self.reference(role, wait=wait) for role in COMMON}, book, confidence, patience)
 
@@ -762,13 +750,7 @@ class SwarmClient:
 
     def _watched(self, portfolio: Portfolio, limits: Limits | None, as_of: str | datetime.date | None) -> WatchedBook:
         header = self.snapshot(as_of=as_of)
-        book = resolve(
-            portfolio,
-            symbols=header.symbols,
-            currency=header.currency,
-            last_prices=header.last_prices,
-            average_volumes=header.average_volumes,
-        )
+        book = _priced(portfolio, header)
         return WatchedBook.of(
             book,
             last_prices=header.last_prices,
@@ -814,6 +796,17 @@ class SwarmClient:
         if deadline_ns <= now_ns:
             raise InvalidRequest("the deadline lies in the past", "Give one in the future")
         return deadline_ns
+
+
+def _priced(portfolio: Portfolio, header: SnapshotHeader) -> Book:
+    """A portfolio at a snapshot's prices; raises as :func:`resolve`."""
+    return resolve(
+        portfolio,
+        symbols=header.symbols,
+        currency=header.currency,
+        last_prices=header.last_prices,
+        average_volumes=header.average_volumes,
+    )
 
 
 def _recorded(home: Path) -> tuple[str, str]:
