@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
 
 from consensus.simplex.types import (
     Block,
@@ -13,6 +13,11 @@ from consensus.simplex.types import (
     Committee,
     Finality,
 )
+
+RUNWAY: Final = 16
+"""Blocks that may wait to become final before leaders propose empty ones only."""
+SUPPLY_BYTES: Final = 2**19
+"""Of one supply, unless a single proof of finality is larger."""
 
 
 class Application(Protocol):
@@ -65,8 +70,12 @@ class Chain:
     @property
     def view(self) -> int:
         """View of the last final block within the present epoch; 0 where the epoch has none yet."""
-        last = self._final[-1] if self._final else None
-        return last.view if last is not None and last.epoch == self.committee.epoch else 0
+        return self.last_view if self._final and self._final[-1].epoch == self.committee.epoch else 0
+
+    @property
+    def last_view(self) -> int:
+        """View of the last final block in its own epoch; 0 before there is one."""
+        return self._final[-1].view if self._final else 0
 
     def block(self, height: int) -> Block:
         """The final block of a height, which must be there."""
@@ -116,12 +125,67 @@ class Chain:
             digest = block.parent
         return None
 
+    def fork(self, finality: Finality) -> Finality | None:
+        """Proof of what was decided here instead of one of these blocks."""
+        for block in finality.blocks:
+            if block.height <= self.height and self.block(block.height) != block:
+                return self.proof(block.height)
+        return None
+
+    def supply(self, height: int, digests: Iterable[bytes]) -> tuple[tuple[Finality, ...], tuple[Block, ...]]:
+        """Proofs of what is final above a height, and those of these blocks that are not final, as far as one goes."""
+        final: list[Finality] = []
+        room = SUPPLY_BYTES
+        for finality in self.proofs_above(height):
+            signed = len(finality.certificate.signatures)
+            room -= sum(len(body) + 128 for block in finality.blocks for body in (*block.requests, b"")) + 72 * signed
+            if room < 0 and final:
+                break
+            final.append(finality)
+        blocks: list[Block] = []
+        for block in filter(None, map(self.find, digests)):
+            room -= sum(map(len, block.requests)) + 128
+            if room < 0 and (final or blocks):
+                break
+            blocks.append(block)
+        return tuple(final), tuple(blocks)
+
     def _place(self, height: int) -> int:
         return bisect_right(self._proofs, height, key=lambda proof: proof.blocks[0].height) - 1
 
     def ends_epoch(self, block: Block) -> Change | None:
         """The change of the committee in a block, if it holds one."""
         return next((found for found in map(self._application.change, block.requests) if found is not None), None)
+
+    def full(self, path: Sequence[Block]) -> bool:
+        """Whether no block with requests may stand behind these ancestors: too many wait, or one ends the epoch."""
+        return len(path) >= RUNWAY or any(self.ends_epoch(ancestor) for ancestor in path)
+
+    def subjects(self, path: Sequence[Block]) -> set[bytes]:
+        """What the requests of these blocks are about."""
+        return {self._application.subject(body) for block in path for body in block.requests}
+
+    def valid(self, body: bytes) -> bool:
+        """Whether a request may be decided; a change of the committee must give one."""
+        if not self._application.valid(body):
+            return False
+        change = self._application.change(body)
+        return change is None or self.committee.may_become(change)
+
+    def acceptable(self, block: Block, path: Sequence[Block]) -> bool:
+        """Whether a block's requests may stand behind these ancestors."""
+        if not block.requests:
+            return bool(path)  # it can only help a block before it
+        if self.full(path):
+            return False
+        subjects = [self._application.subject(body) for body in block.requests]
+        if len(set(subjects)) < len(subjects) or not self.subjects(path).isdisjoint(subjects):
+            return False
+        if any(self.decided(subject) is not None for subject in subjects):
+            return False
+        if len(block.requests) > 1 and self.ends_epoch(block) is not None:
+            return False
+        return all(self.valid(body) for body in block.requests)
 
     def finalise(self, path: list[Block], certificate: Certificate) -> list[Block]:
         """Make the blocks of a :meth:`path` final; those that are. An end of the epoch leaves out what lies behind it.

@@ -59,7 +59,8 @@ from typing import Final
 from consensus.simplex import crypto
 from consensus.simplex.chain import Application, Chain
 from consensus.simplex.crypto import Checker, Signs
-from consensus.simplex.pace import Pace
+from consensus.simplex.lost_log import LostLog
+from consensus.simplex.pace import OnceAWhile, Pace
 from consensus.simplex.pool import OWN, Pool
 from consensus.simplex.proofs import FORBIDDEN, ConflictingVotes, FalseNotice, Proof, conflict
 from consensus.simplex.types import (
@@ -90,16 +91,11 @@ from consensus.simplex.views import View
 
 AHEAD: Final = 64
 """Views beyond its own of which a replica keeps votes."""
-RUNWAY: Final = 16
-"""Blocks that may wait to become final before leaders propose empty ones only."""
 MOST_OPEN_VIEWS: Final = 4096
 """Views since the last final block. A committee that fails so often stops, and needs a person."""
-SUPPLY_BYTES: Final = 2**19
-"""Of one supply, unless a single proof of finality is larger."""
 REPEATED_REQUESTS: Final = 8
 MOST_WANTED: Final = 64
 """Blocks asked for at a time."""
-MOST_CORRESPONDENTS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +185,8 @@ class Core:
         self._now = now_ns
         self._turn = Turn()
         self._pending = Pool(timing.most_pending, len(committee.keys) + 1)
-        self._nonce = nonce
-        self._recovered = recovered if nonce else None
-        self._supplied: dict[int, int] = {}
-        self._asked: dict[int | None, int] = {}
+        self._loss = LostLog(nonce, recovered)
+        self._supplied, self._asked = OnceAWhile(timing.supply_ns), OnceAWhile(timing.supply_ns)
         self._standing_at = now_ns + timing.standing_ns
         self.passed_views = 0
         """Since this life began, over all epochs."""
@@ -203,7 +197,6 @@ class Core:
         self._checked_before = 0
         self._checker = Checker(committee, check)
         self._view = 1
-        self._first_view: int | None = None
         self._begin_epoch()
         for record in log:
             self._recall(record)
@@ -237,17 +230,17 @@ class Core:
     @property
     def abstaining(self) -> bool:
         """Whether it must not vote now, having lost its log."""
-        return self._nonce != 0 and (self._first_view is None or self._view < self._first_view)
+        return not self._loss.may_vote(self._view)
 
     @property
     def recovered(self) -> tuple[int, int] | None:
         """Of a voter that lost its log: the epoch, and the first view of it, in which it votes again."""
-        return self._recovered
+        return self._loss.recovered
 
     @property
     def whole(self) -> bool:
         """Whether its log says all that it ever voted in this epoch and later."""
-        return self._nonce == 0
+        return self._loss.nonce == 0
 
     @property
     def halted(self) -> bool:
@@ -365,8 +358,8 @@ class Core:
         if now_ns >= self._standing_at:
             self._standing_at = now_ns + self._timing.standing_ns
             self._tell_standing(None, 0)
-            if self._nonce and self._first_view is None:
-                self._say_all(Ask(self.chain.height, (), self._nonce, self._first_unknown()))
+            if self._loss.asks:
+                self._say_all(Ask(self.chain.height, (), self._loss.nonce, self._first_unknown()))
         return self._ended()
 
     # Messages.
@@ -437,7 +430,7 @@ class Core:
             self._ask(sender)
         elif standing.height < self.chain.height or standing.view < self._view:
             self._supply(sender, since=standing.view)
-        if standing.nonce and standing.nonce == self._nonce and self._first_view is None:
+        if self._loss.asks and standing.nonce == self._loss.nonce:
             self._count_answer(standing)
 
     def _on_ask(self, sender: int, ask: Ask) -> None:
@@ -464,7 +457,7 @@ class Core:
         last = finality.blocks[-1]
         if last.epoch != self.committee.epoch or not finality.holds_together:
             return
-        fork = self._fork(finality)
+        fork = self.chain.fork(finality)
         if fork is None and last.height <= self.chain.height:
             return
         if not self._checker.certificate(finality.certificate):
@@ -478,13 +471,6 @@ class Core:
             self.chain.add(block)
         self._on_certificate(finality.certificate, known=True)
         self._settle()  # the certificate may have been there, and only its blocks were lacking
-
-    def _fork(self, finality: Finality) -> Finality | None:
-        """Proof of what was decided here instead of one of these blocks."""
-        for block in finality.blocks:
-            if block.height <= self.chain.height and self.chain.block(block.height) != block:
-                return self.chain.proof(block.height)
-        return None
 
     # Certificates.
 
@@ -620,37 +606,7 @@ class Core:
                 self._want(block.parent)
                 return None
             path = known
-        return block.height == self.chain.height + len(path) + 1 and self._acceptable(block, path)
-
-    def _acceptable(self, block: Block, path: Sequence[Block]) -> bool:
-        """Whether a block's requests may stand behind these ancestors."""
-        if not block.requests:
-            return bool(path)  # it can only help a block before it
-        if len(path) >= RUNWAY or any(self.chain.ends_epoch(ancestor) for ancestor in path):
-            return False
-        subjects = [self._application.subject(body) for body in block.requests]
-        if len(set(subjects)) < len(subjects) or not self._subjects(path).isdisjoint(subjects):
-            return False
-        if any(self.chain.decided(subject) is not None for subject in subjects):
-            return False
-        changes = [self._changes_committee(body) for body in block.requests]
-        if any(changes) and len(changes) > 1:
-            return False
-        return all(self._valid(body) for body in block.requests)
-
-    def _subjects(self, path: Sequence[Block]) -> set[bytes]:
-        """What the requests of these blocks are about."""
-        return {self._application.subject(body) for block in path for body in block.requests}
-
-    def _changes_committee(self, body: bytes) -> bool:
-        return self._application.change(body) is not None
-
-    def _valid(self, body: bytes) -> bool:
-        """Whether a request may be decided; a change of the committee must give one."""
-        if not self._application.valid(body):
-            return False
-        change = self._application.change(body)
-        return change is None or self.committee.may_become(change)
+        return block.height == self.chain.height + len(path) + 1 and self.chain.acceptable(block, path)
 
     def _propose(self) -> None:
         """Lead the present view, where there is anything to do."""
@@ -695,15 +651,15 @@ class Core:
 
     def _chosen(self, path: Sequence[Block]) -> tuple[bytes, ...]:
         """Requests to propose behind these ancestors, of each source in turn; a change of the committee goes alone."""
-        if len(path) >= RUNWAY or any(self.chain.ends_epoch(ancestor) for ancestor in path):
+        if self.chain.full(path):
             return ()
-        before = self._subjects(path)
+        before = self.chain.subjects(path)
         chosen: list[bytes] = []
         room = MOST_BLOCK_BYTES
         for subject, body in self._pending.in_turn():
-            if subject in before or not self._valid(body):
+            if subject in before or not self.chain.valid(body):
                 continue
-            if self._changes_committee(body):
+            if self._application.change(body) is not None:
                 return (body,)
             if len(body) > room or len(chosen) == MOST_REQUESTS:
                 break
@@ -738,9 +694,8 @@ class Core:
         return Vote(kind, c.epoch, view, digest, self._voter, signature)
 
     def _may_vote(self, view: int) -> bool:
-        if self._voter is None or not self.committee.counts(self._voter) or self.halted:
-            return False
-        return not self._nonce or (self._first_view is not None and view >= self._first_view)
+        sits = self._voter is not None and self.committee.counts(self._voter)
+        return sits and not self.halted and self._loss.may_vote(view)
 
     # Views and epochs.
 
@@ -759,25 +714,9 @@ class Core:
         self._wanted: set[bytes] = set()
         self._false: set[int] = set()
         self._pace = Pace(len(keys), self.committee.faults)
-        self._first_view = self._after_loss()
-        self._answers: dict[int, int] = {}
+        self._loss.begin_epoch(self.committee.epoch, self.chain.last_view)
         # What only the epoch before could decide must go: it would keep views running that nobody can propose in.
-        self._pending = self._pending.kept(self._valid, len(keys) + 1)
-
-    def _after_loss(self) -> int | None:
-        """First view of this epoch in which a voter that lost its log may vote; None where that is not known.
-
-        The life that was lost may have been an epoch ahead of those who told of theirs, unless this one has seen the
-        epoch end in a view that all agreed was still to come.
-        """
-        if self._recovered is None:
-            return None
-        epoch, view = self._recovered
-        if epoch == self.committee.epoch:
-            return view
-        if epoch == self.committee.epoch - 1 and self.chain.block(self.chain.height).view >= view:
-            self._nonce, self._recovered = 0, None
-        return None
+        self._pending = self._pending.kept(self.chain.valid, len(keys) + 1)
 
     def _work(self) -> None:
         """Do what the state of things asks for: count own votes, vote, propose, set timers where there is work."""
@@ -866,7 +805,7 @@ class Core:
     def _take(self, body: bytes, source: int) -> bool:
         """Let a request wait that a voter, somebody else or an own client has brought; False where it is not to."""
         brought = source if source == OWN or 0 <= source < len(self.committee.keys) else len(self.committee.keys)
-        if self._pending.room(brought) <= 0 or not self._valid(body):
+        if self._pending.room(brought) <= 0 or not self.chain.valid(body):
             return False
         return self._pending.add(self._application.subject(body), body, brought)
 
@@ -895,11 +834,8 @@ class Core:
 
         Whether the question was asked now.
         """
-        if self._now < self._asked.get(voter, 0) or (voter is not None and voter == self._voter):
+        if (voter is not None and voter == self._voter) or not self._asked.due(voter, self._now):
             return False
-        if len(self._asked) > MOST_CORRESPONDENTS:
-            self._asked.clear()
-        self._asked[voter] = self._now + self._timing.supply_ns
         above = self.chain.height if height is None else height
         wanted = tuple(sorted(self._wanted))[:MOST_WANTED]
         self._turn.messages.append((voter, Ask(above, wanted, 0, self._first_unknown())))
@@ -912,30 +848,12 @@ class Core:
 
     def _supply(self, voter: int, *, height: int | None = None, digests: Sequence[bytes] = (), since: int = 0) -> None:
         """Send somebody what it may lack, of views from one on, not more often than is of use."""
-        if voter == self._voter or self._now < self._supplied.get(voter, 0):
+        if voter == self._voter or not self._supplied.due(voter, self._now):
             return
-        if len(self._supplied) > MOST_CORRESPONDENTS:
-            self._supplied.clear()
-        self._supplied[voter] = self._now + self._timing.supply_ns
-        final: list[Finality] = []
-        room = SUPPLY_BYTES
-        if height is None:
-            height = self.chain.height
-        for finality in self.chain.proofs_above(height):
-            signed = len(finality.certificate.signatures)
-            room -= sum(len(body) + 128 for block in finality.blocks for body in (*block.requests, b"")) + 72 * signed
-            if room < 0 and final:
-                break
-            final.append(finality)
-        blocks: list[Block] = []
-        for block in filter(None, map(self.chain.find, digests[:MOST_WANTED])):
-            room -= sum(map(len, block.requests)) + 128
-            if room < 0 and (final or blocks):
-                break
-            blocks.append(block)
+        final, blocks = self.chain.supply(self.chain.height if height is None else height, digests[:MOST_WANTED])
         open_views = sorted(number for number in self._views if number > max(self.chain.view, since - 1))
         certificates = [c for number in open_views for c in self._views[number].certificates.values()]
-        supply = Supply(tuple(final), tuple(blocks), tuple(certificates[:MOST_CERTIFICATES]))
+        supply = Supply(final, blocks, tuple(certificates[:MOST_CERTIFICATES]))
         if supply.final or supply.blocks or supply.certificates:
             self._turn.messages.append((voter, supply))
 
@@ -961,28 +879,7 @@ class Core:
             self._turn.messages.append((voter, standing))
 
     def _count_answer(self, standing: Standing) -> None:
-        """Of a replica that lost its log: once a quorum of others has told its view, silence can end two views later.
-
-        Its last vote was in some view v. The certificate that brought it there was signed by f others who are honest,
-        and these are at v - 1 or later; any 2f+1 others include one of them. So v is at most one more than the largest
-        view of 2f+1 others.
-        """
-        c = self.committee
-        shown = standing.view == 1 or (
-            standing.certificate is not None
-            and standing.certificate.epoch == c.epoch
-            and standing.certificate.view == standing.view - 1
-        )
-        if standing.voter == self._voter or not c.counts(standing.voter) or not shown:
-            return
-        if standing.voter in self._answers or not self._checker.standing(standing):
-            return
-        if standing.certificate is not None and not self._checker.certificate(standing.certificate):
-            return
-        self._answers[standing.voter] = standing.view
-        if len(self._answers) >= c.quorum:
-            self._first_view = max(self._answers.values()) + 2
-            self._recovered = c.epoch, self._first_view
+        self._loss.hear(standing, self._voter, self.committee, self._checker)
 
     # The log.
 

@@ -23,6 +23,7 @@ MOST_PAUSES: Final = 3
 MOST_AT_ONCE: Final = 4
 """Doublings: a view that lasted through a partition says little of the others' pace."""
 SLACK: Final = 8
+MOST_PEERS: Final = 64
 
 
 class Pace:
@@ -60,3 +61,20 @@ class Pace:
     def _change(self, doublings: int) -> None:
         self._doublings = min(MOST_DOUBLINGS, max(0, self._doublings + doublings))
         self._last.clear()
+
+
+class OnceAWhile:
+    """What is done for one peer, or for all, is not done again within so many nanoseconds, whoever asks for it."""
+
+    def __init__(self, pause_ns: int) -> None:
+        self._pause_ns = pause_ns
+        self._next: dict[int | None, int] = {}
+
+    def due(self, peer: int | None, now_ns: int) -> bool:
+        """Whether it may be done now, which is taken to be so."""
+        if now_ns < self._next.get(peer, 0):
+            return False
+        if len(self._next) > MOST_PEERS:
+            self._next.clear()
+        self._next[peer] = now_ns + self._pause_ns
+        return True

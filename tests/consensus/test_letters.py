@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from consensus.letters import BYTES_A_TURN, LARGE_BYTES, LARGE_PAUSE_NS, WAITING_BYTES, Letters
-from consensus.simplex.core import SUPPLY_BYTES
+from consensus.simplex.chain import SUPPLY_BYTES
 from consensus.simplex.types import MOST_MESSAGE_BYTES, MOST_SUPPLY_BYTES, Malformed, decode, packed, unpacked
 
 PEERS = 4

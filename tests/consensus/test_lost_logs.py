@@ -98,7 +98,7 @@ def some_who_know_nothing_and_one_who_lies(core: type[Core]) -> None:
     apart.add(loser.number)
     loses_its_log(world, loser)
     world.run(world.now / MS + 10)
-    assert loser.core._answers == {0: 1, 1: 1, 2: 1}  # f + 1
+    assert loser.core._loss.answers == {0: 1, 1: 1, 2: 1}  # f + 1
     world.heal()
     all_is_decided_with_the_voter(world, loser, b"after the loss")
 

@@ -255,8 +255,9 @@ class DecidesTwice(Core):
         chosen = super()._chosen(path)
         return chosen or tuple(getattr(self, "_again", [])[-1:])
 
-    def _acceptable(self, block: Block, path: Sequence[Block]) -> bool:
-        return True
+    def _founded(self, block: Block) -> bool | None:
+        self.chain.acceptable = lambda block, path: True  # type: ignore[method-assign]
+        return super()._founded(block)
 
 
 class DecidesBytes(Core):
@@ -275,7 +276,11 @@ class _Literal:
 class DecidesAnything(Core):
     """The application is not asked."""
 
-    def _valid(self, body: bytes) -> bool:
+    def __init__(self, *arguments: object, **options: object) -> None:
+        super().__init__(*arguments, **options)  # type: ignore[arg-type]
+        self.chain.valid = self._gives_a_committee  # type: ignore[method-assign]
+
+    def _gives_a_committee(self, body: bytes) -> bool:
         change = self._application.change(body)
         return change is None or self.committee.may_become(change)
 
@@ -476,9 +481,9 @@ class AsksTooFew(Core):
 
     def _count_answer(self, standing: Standing) -> None:
         super()._count_answer(standing)
-        if len(self._answers) > self.committee.faults:
-            self._first_view = max(self._answers.values()) + 2
-            self._recovered = self.committee.epoch, self._first_view
+        if len(self._loss.answers) > self.committee.faults:
+            self._loss.first_view = max(self._loss.answers.values()) + 2
+            self._loss.recovered = self.committee.epoch, self._loss.first_view
 
 
 class SpeaksAViewTooSoon(Core):
@@ -486,9 +491,9 @@ class SpeaksAViewTooSoon(Core):
 
     def _count_answer(self, standing: Standing) -> None:
         super()._count_answer(standing)
-        if self._first_view is not None:
-            self._first_view = max(self._answers.values()) + 1
-            self._recovered = self.committee.epoch, self._first_view
+        if self._loss.first_view is not None:
+            self._loss.first_view = max(self._loss.answers.values()) + 1
+            self._loss.recovered = self.committee.epoch, self._loss.first_view
 
 
 MUTANTS: list[tuple[type[Core], tuple[str, ...] | None]] = [
