@@ -16,7 +16,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 from cluster.errors import Overloaded, SwarmError
@@ -24,13 +25,15 @@ from consensus import ballots, decisions
 from consensus.ballots import Ballot, Choice, Estimate, Motion, Quarantine, Rules
 from consensus.errors import BadBallot, BadEvidence, NotCarried, Refused, StaleEpoch
 from consensus.letters import Letters
+from consensus.peers import STRANGER, Peers
 from consensus.seats import Seat
 from consensus.settings import ConsensusSettings, timing_of
 from consensus.simplex import crypto, proofs
 from consensus.simplex.core import Core, Record, Turn
 from consensus.simplex.crypto import KeyUnusable
 from consensus.simplex.proofs import Proof
-from consensus.simplex.types import Block, Committee, Malformed, decode, encode, unpacked
+from consensus.simplex.types import Block, Malformed, decode, encode, unpacked
+from consensus.waiting import Answer, Question, Waiting
 
 MOST_A_TURN: Final = 512
 """Events of one turn of the loop, so that one sync serves many and none waits long."""
@@ -40,12 +43,6 @@ MOST_KEPT: Final = 64
 """Proofs, and what a status shows of refusals and the like; more than a committee has voters."""
 LONGEST_SLEEP_S: Final = 0.5
 TEND_NS: Final = 1_000_000_000
-STRANGER: Final = 1000
-"""Added to the number of a peer that is no voter of the present epoch: answers still find it."""
-NOBODY: Final = -1
-"""Number of no seat."""
-HISTOGRAM_BUCKETS: Final = 24
-"""Of decision times; bucket k counts those below 2^k microseconds."""
 
 
 class Ears(Protocol):
@@ -75,25 +72,6 @@ Estimator = Callable[[str, int], float]
 """(question, when the answer is worth nothing any more, UTC ns) -> this voter's own number; raises why it has none."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a replica says of one request: its decision with what proves it, a refusal, or neither in time."""
-
-    evidence: bytes = b""
-    refusal: SwarmError | None = None
-
-
-@dataclass(slots=True)
-class _Ask:
-    """A question of a client: requests, and who waits for what becomes of them."""
-
-    bodies: list[bytes]
-    future: Future[list[Answer]]
-    begun_ns: int
-    give_up_ns: int
-    answers: list[Answer | None] = field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True)
 class _Lost:
     """A peer's process has ended."""
@@ -109,7 +87,7 @@ class _Work:
     future: Future[Any]
 
 
-_Event = tuple[int, bytes] | _Ask | _Lost | _Work
+_Event = tuple[int, bytes] | Question | _Lost | _Work
 
 
 @dataclass
@@ -178,15 +156,12 @@ class Replica:
         self._timing = timing_of(settings)
         self.first = decisions.read_committee(seat.committee)
         self._signer = seat.signer(may_make=False)
-        self.directory = dict(enumerate(self.first.keys))
-        """Public key of each seat: it leads letters to their readers, and nothing that they say rests on it."""
-        if self._signer.public in self.first.keys:
-            self.number = self.first.keys.index(self._signer.public)
-        elif number is None or number in self.directory:
+        founders = self.first.keys
+        if self._signer.public in founders:
+            number = founders.index(self._signer.public)
+        elif number is None or number < len(founders):
             raise KeyUnusable(f"the key {seat.key} is no voter's of {seat.committee}", "Restore the voter's own key")
-        else:
-            self.number = number
-            self.directory[number] = self._signer.public
+        self.peers = Peers(self._signer, self.first, number, lambda: self._core.committee)
         self._log, nonce, self._recovered = seat.open(self.first, self._signer)
         self.counters = Counters()
         self._rules = Rules(lambda: self._core.chain.committees, self._verified)
@@ -209,9 +184,7 @@ class Replica:
         self._log.records = []  # the core has taken them up
         self.failure = ""
         """Why it votes no more; empty while it does."""
-        self._histogram = [0] * HISTOGRAM_BUCKETS
-        self._asks: dict[bytes, list[tuple[_Ask, int]]] = {}
-        self._waiters = 0
+        self._waiting = Waiting()
         self._evidence: dict[int, bytes] = {}
         self._proofs: dict[bytes, Proof] = {}
         """One against each public key that was proved faulty: it holds in whatever epoch the key votes."""
@@ -220,11 +193,7 @@ class Replica:
         self._epoch = self._core.committee.epoch
         self._lost = nonce != 0
         self._letters = Letters(settings.inbox)
-        self._given: dict[bytes, bytes] = {}
-        """Own tokens, by the public key of whom each is for."""
-        self._shown: dict[bytes, bytes] = {}
-        """Tokens of others, by public key."""
-        self._inbox: deque[_Ask | _Lost | _Work] = deque()
+        self._inbox: deque[Question | _Lost | _Work] = deque()
         self._news = threading.Condition()
         self._closing = False
         self._ears: Ears | None = None
@@ -252,27 +221,11 @@ class Replica:
 
     # For peers.
 
-    def token(self, seat: int) -> bytes:
-        """What shows a seat that something comes from here; signed for it alone: it is of no use to it elsewhere."""
-        public = self.directory.get(seat, b"")
-        if public not in self._given:
-            self._given[public] = self._signer.sign(_token_bytes(self.first, public))
-        return self._given[public]
-
-    def vouched(self, sender: int, token: bytes) -> int:
-        """The seat that something seems to come from, if its token is that seat's; else nobody's."""
-        public = self.directory.get(sender) if isinstance(sender, int) else None
-        if public is None or not isinstance(token, bytes):
-            return NOBODY
-        if public not in self._shown and crypto.verify(public, _token_bytes(self.first, self._signer.public), token):
-            self._shown[public] = token  # a key's signature of the same words is always the same
-        return sender if self._shown.get(public) == token else NOBODY
-
     def deliver(self, sender: int, messages: Sequence[bytes]) -> None:
         """Take messages that a peer seems to have sent. Never raises, never waits.
 
-        A lane says itself whose it is. Where anybody can call, such as over Ray, :meth:`vouched` says so: who has no
-        token shares the room of all strangers, and takes none from a peer.
+        A lane says itself whose it is. Where anybody can call, such as over Ray, :meth:`.Peers.vouched` says so: who
+        has no token shares the room of all strangers, and takes none from a peer.
         """
         self.heard(sender, messages)
         self._wake()
@@ -280,27 +233,16 @@ class Replica:
     def heard(self, sender: int, messages: Sequence[bytes]) -> None:
         """As :meth:`deliver`, from the owner of the core, who does not sleep."""
         with self._news:
-            known = isinstance(sender, int) and sender in self.directory
+            directory = self.peers.directory
+            known = isinstance(sender, int) and sender in directory
             self.counters.strange += 0 if known else len(messages)
             self.counters.dropped += self._letters.put(
-                sender if known else STRANGER, messages, time.monotonic_ns(), known=known, peers=len(self.directory)
+                sender if known else STRANGER, messages, time.monotonic_ns(), known=known, peers=len(directory)
             )
 
     def lost(self, peer: int) -> None:
         """Hear that a peer's process has ended. Never raises, never waits."""
         self._put(_Lost(peer))
-
-    def meet(self, seat: int, public: bytes) -> None:
-        """Know whose key a seat has; it keeps the first, so whoever says otherwise later changes nothing."""
-        if public not in self.directory.values():
-            self.directory = {seat: public} | self.directory  # another one: the owner may be reading this one
-
-    def part(self, seat: int) -> bool:
-        """Tell a seat nothing any more; False where a voter of the present epoch sits there, whoever says so."""
-        if self.directory.get(seat) in self._core.committee.keys:
-            return False
-        self.directory = {known: public for known, public in self.directory.items() if known != seat}
-        return True
 
     # For clients.
 
@@ -308,7 +250,8 @@ class Replica:
         """The epoch, the seats that lead now and in the next view, and this voter's ballot on each motion (packed
         fields), or why it gives none; nothing of who is no voter in this epoch."""
         committee, view = self._core.committee, self._core.view
-        now, then = (next(iter(self._peer_of(committee.leader(led))), self.number) for led in (view, view + 1))
+        leads = committee.leader(view), committee.leader(view + 1)
+        now, then = (next(iter(self.peers.seats_of(leader)), self.peers.number) for leader in leads)
         given: list[Ballot | SwarmError] = []
         if self._signer.public not in committee.keys:
             return committee.epoch, (now, then), given
@@ -360,14 +303,14 @@ class Replica:
         now_ns = time.monotonic_ns()
         patience_s = min(patience_s, MOST_PATIENCE_S)
         give_up_ns = now_ns + int(patience_s * 1e9)
-        asked = _Ask(list(bodies), Future(), now_ns, give_up_ns, [None] * len(bodies))
+        asked = Question(bodies, now_ns, give_up_ns)
         refusal = self._put(asked)
         if refusal is not None:
             return [Answer(refusal=refusal)] * len(bodies)
         try:
             return asked.future.result(timeout=patience_s)
         except FutureTimeout:
-            return [answer or Answer() for answer in asked.answers]
+            return asked.answers
 
     def found(self, identities: Sequence[bytes]) -> list[Answer]:
         """Decisions by id, as far as this replica knows them."""
@@ -424,7 +367,7 @@ class Replica:
         core, counters = self._core, self.counters
         committee = core.committee
         return {
-            "number": self.number,
+            "number": self.peers.number,
             "public": self._signer.public.hex(),
             "voter": core.voter,
             "voters": len(committee.keys),
@@ -438,7 +381,7 @@ class Replica:
             "halted": core.halted,
             "failure": self.failure,
             "pending": core.pending,
-            "waiting": self._waiters,
+            "waiting": self._waiting.count,
             "passed_views": core.passed_views,
             "nullified_views": core.nullified_views,
             "signatures_verified": core.checked,
@@ -447,7 +390,7 @@ class Replica:
             "cut_bytes": self._cut,
             "proofs": len(self._proofs),
             "noted": list(self._noted),
-            "latency_histogram_us": self._histogram[:],
+            "latency_histogram_us": self._waiting.histogram[:],
             **{name: getattr(counters, name) for name in counters.__dataclass_fields__},
         }
 
@@ -509,12 +452,12 @@ class Replica:
         turns: list[Turn] = []
         work: list[_Work] = []
         for event in events:
-            if isinstance(event, _Ask):
+            if isinstance(event, Question):
                 self._submit(event, turns)
             elif isinstance(event, _Work):
                 work.append(event)
             elif isinstance(event, _Lost):
-                turns.append(core.lost(self._voter_of(event.peer), time.monotonic_ns()))
+                turns.append(core.lost(self.peers.voter_of(event.peer), time.monotonic_ns()))
             else:
                 counters.received += 1
                 sender, data = event
@@ -523,7 +466,7 @@ class Replica:
                 except Malformed:
                     counters.garbage += 1
                     continue
-                turns.append(core.handle(self._voter_of(sender), message, time.monotonic_ns()))
+                turns.append(core.handle(self.peers.voter_of(sender), message, time.monotonic_ns()))
         if core.next_wake <= time.monotonic_ns():
             turns.append(core.wake(time.monotonic_ns()))
         counters.core_ns += time.monotonic_ns() - began_ns
@@ -569,13 +512,10 @@ class Replica:
     def _speak(self, messages: list[tuple[int | None, Any]]) -> None:
         """One letter to each peer; by Ray each takes its time, so that who leads soonest is told first."""
         letters: dict[int, list[bytes]] = {}
-        present, view = self._core.committee, self._core.view
-        leaders = (present.leader(view + ahead) for ahead in range(len(present.keys)))
-        soonest = [peer for voter in dict.fromkeys(leaders) for peer in self._peer_of(voter)]
-        others = soonest + [peer for peer in self.directory if peer != self.number and peer not in soonest]
+        others = self.peers.soonest_first(self._core.view)
         for voter, message in messages:
             data = encode(message)
-            for peer in others if voter is None else self._peer_of(voter):
+            for peer in others if voter is None else self.peers.seats_of(voter):
                 letters.setdefault(peer, []).append(data)
         alike: dict[tuple[bytes, ...], list[int]] = {}
         for peer, letter in letters.items():
@@ -585,27 +525,13 @@ class Replica:
             self.counters.sent += len(peers) * len(same)
             self.counters.unsent += self._send(peers, list(same))
 
-    def _voter_of(self, peer: int) -> int:
-        """A peer's number in the present epoch."""
-        keys = self._core.committee.keys
-        public = self.directory.get(peer) if isinstance(peer, int) else None
-        return keys.index(public) if public in keys else STRANGER + peer if isinstance(peer, int) else STRANGER
-
-    def _peer_of(self, voter: int) -> list[int]:
-        keys = self._core.committee.keys
-        if 0 <= voter < len(keys):
-            found = [seat for seat, public in self.directory.items() if public == keys[voter]]
-        else:
-            found = [seat for seat in self.directory if seat == voter - STRANGER]
-        return [seat for seat in found if seat != self.number]
-
     # Requests.
 
     def _verified(self, public: bytes, message: bytes, signature: bytes) -> bool:
         self.counters.ballots_verified += 1
         return crypto.verify(public, message, signature)
 
-    def _submit(self, asked: _Ask, turns: list[Turn]) -> None:
+    def _submit(self, asked: Question, turns: list[Turn]) -> None:
         waiting: list[tuple[int, bytes]] = []
         for place, body in enumerate(asked.bodies):
             self.counters.requests += 1
@@ -618,14 +544,14 @@ class Replica:
             fault = None if decided.evidence else self._rules.fault(body)
             ahead = not isinstance(request, Quarantine) and request.epoch > self._core.committee.epoch
             if decided.evidence:
-                self._answer(asked, place, decided)
+                asked.answer(place, decided)
             elif isinstance(fault, StaleEpoch) and ahead:
-                self._answer(asked, place, Answer())  # this replica is behind, and cannot say
+                asked.answer(place, Answer())  # this replica is behind, and cannot say
             elif fault is not None:
                 self._refuse(asked, place, fault)
             else:
                 waiting.append((place, identity))
-        room = self._waiters + len(waiting) <= MOST_WAITERS
+        room = self._waiting.count + len(waiting) <= MOST_WAITERS
         bodies = [asked.bodies[place] for place, _ in waiting]
         turn = self._core.submit(bodies, time.monotonic_ns()) if room else None
         if turn is None:
@@ -635,19 +561,12 @@ class Replica:
             return
         turns.append(turn)
         for place, identity in waiting:
-            self._asks.setdefault(identity, []).append((asked, place))
-        self._waiters += len(waiting)
+            self._waiting.add(identity, asked, place)
 
-    def _refuse(self, asked: _Ask, place: int, refusal: SwarmError) -> None:
+    def _refuse(self, asked: Question, place: int, refusal: SwarmError) -> None:
         self.counters.refusals += 1
         self._note("refused", str(refusal))
-        self._answer(asked, place, Answer(refusal=refusal))
-
-    def _answer(self, asked: _Ask, place: int, answer: Answer) -> None:
-        asked.answers[place] = answer
-        given = [one for one in asked.answers if one is not None]
-        if len(given) == len(asked.answers) and asked.future.set_running_or_notify_cancel():
-            asked.future.set_result(given)
+        asked.answer(place, Answer(refusal=refusal))
 
     def _decided(self, identity: bytes) -> Answer:
         height = self._core.chain.decided(identity)
@@ -672,29 +591,15 @@ class Replica:
     def _announce(self, block: Block) -> None:
         now_ns = time.monotonic_ns()
         for identity in map(self._rules.subject, block.requests):
-            waiting = self._asks.pop(identity, ())
-            for asked, place in waiting:
-                self._waiters -= 1
-                bucket = min(HISTOGRAM_BUCKETS - 1, ((now_ns - asked.begun_ns) // 1000).bit_length())
-                self._histogram[bucket] += 1
-                self._answer(asked, place, self._decided(identity))
+            self._waiting.decided(identity, now_ns, partial(self._decided, identity))
 
     def _tended(self) -> list[Turn]:
         """Now and then, and in every new epoch: forget who waits no more, and press the accusations that are open."""
         now_ns = self._tended_ns = time.monotonic_ns()
-        stale = self._core.committee.epoch != self._epoch
-        self._epoch = self._core.committee.epoch
-        for identity, waiting in list(self._asks.items()):
-            kept = [(asked, place) for asked, place in waiting if asked.give_up_ns > now_ns and not stale]
-            if stale:
-                for asked, place in waiting:
-                    late = StaleEpoch("the committee changed before this was decided", "Ask for new ballots")
-                    self._answer(asked, place, Answer(refusal=late))
-            self._waiters -= len(waiting) - len(kept)
-            if kept:
-                self._asks[identity] = kept
-            else:
-                del self._asks[identity]
+        if self._core.committee.epoch != self._epoch:
+            self._epoch = self._core.committee.epoch
+            self._waiting.refuse_all(StaleEpoch("the committee changed before this was decided", "Ask for new ballots"))
+        self._waiting.forget(now_ns)
         turns: list[Turn] = []
         for proof in self._proofs.values():
             try:
@@ -731,7 +636,7 @@ class Replica:
     def _note(self, what: str, words: str) -> None:
         self._noted.append({"what": what, "words": words, "utc_ns": time.time_ns()})
 
-    def _put(self, event: _Ask | _Lost | _Work) -> SwarmError | None:
+    def _put(self, event: Question | _Lost | _Work) -> SwarmError | None:
         with self._news:
             if self.failure or self._closing:
                 return SwarmError(f"this replica {self.failure or 'has been closed'}", "Ask another one")
@@ -765,13 +670,8 @@ class Replica:
             events = list(self._inbox)
             self._inbox.clear()
             self._letters.clear()
-        waiting = [asked for entries in self._asks.values() for asked, _ in entries]
-        self._asks, self._waiters = {}, 0
         refusal = SwarmError(f"this replica {self.failure or 'has been closed'}", "Ask another one")
-        for event in (*events, *waiting):
-            if isinstance(event, (_Ask, _Work)) and not event.future.done():
+        self._waiting.abandon(refusal)
+        for event in events:
+            if not isinstance(event, _Lost) and not event.future.done():
                 event.future.set_exception(refusal)
-
-
-def _token_bytes(first: Committee, reader: bytes) -> bytes:
-    return b"riskswarm/letters/1\x00" + first.chain + reader

@@ -24,10 +24,11 @@ from cluster.errors import LanesUnavailable, SwarmError, SwarmUnavailable
 from cluster.lanes.addresses import BroadcastAddress
 from consensus.ballots import Ballot
 from consensus.lanes import Lanes
-from consensus.replica import Answer, Replica
+from consensus.replica import Replica
 from consensus.seats import Seat, replica_name, seat_of
 from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import Signer
+from consensus.waiting import Answer
 from hive.messages.alert import Alert
 from hive.messages.calculation import Role
 from hive.messages.health import AgentReport, AgentState
@@ -93,7 +94,7 @@ class ReplicaAgent(Agent):
                 with self._meeting:
                     self._speak_through_lanes(replica)
                     for seat, public in self._publics.items():
-                        replica.meet(seat, public)
+                        replica.peers.meet(seat, public)
                     self._replica = replica  # before it begins, since it speaks at once
             except BaseException:
                 replica.close()
@@ -152,7 +153,7 @@ class ReplicaAgent(Agent):
             self._publics.setdefault(seat, public)
             self._enter(seat, handle)
             if self._replica is not None:
-                self._replica.meet(seat, public)
+                self._replica.peers.meet(seat, public)
             if self._lanes is not None:
                 self._lanes.attend(seat)
         if answer:
@@ -162,7 +163,7 @@ class ReplicaAgent(Agent):
     def part(self, seat: int) -> None:
         """Forget a voter that has left; of one that votes nobody can say so."""
         with self._meeting:
-            if self._replica is not None and not self._replica.part(seat):
+            if self._replica is not None and not self._replica.peers.part(seat):
                 return
             for known in (self._publics, self._handles, self._peers):
                 known.pop(seat, None)
@@ -177,7 +178,7 @@ class ReplicaAgent(Agent):
         join one Ray trust each other that far.
         """
         if self._replica is not None:
-            self._replica.deliver(self._replica.vouched(sender, token), messages)
+            self._replica.deliver(self._replica.peers.vouched(sender, token), messages)
 
     @runtime.answered_in("control")
     def introduce(self, peer: int, node: str, token: bytes = b"") -> BroadcastAddress | None:
@@ -185,7 +186,7 @@ class ReplicaAgent(Agent):
 
         The peer's token must show that it asks: who is believed to listen is told by no other means.
         """
-        if self._lanes is None or self._replica is None or self._replica.vouched(peer, token) != peer:
+        if self._lanes is None or self._replica is None or self._replica.peers.vouched(peer, token) != peer:
             return None
         if node != runtime.node_id():
             self._lanes.listening.discard(peer)
@@ -261,10 +262,10 @@ class ReplicaAgent(Agent):
 
     def _tell(self, peers: list[int], messages: list[bytes]) -> int:
         assert self._replica is not None
-        number = self._replica.number
+        number = self._replica.peers.number
         left = self._lanes.tell(peers, messages) if self._lanes is not None else peers
         live = [peer for peer in left if peer in self._peers]  # others do not live, or have left
-        return sum(not self._peers[peer](number, messages, self._replica.token(peer)) for peer in live)
+        return sum(not self._peers[peer](number, messages, self._replica.peers.token(peer)) for peer in live)
 
     def _enter(self, seat: int, handle: Any) -> None:
         self._handles[seat], self._peers[seat] = handle, runtime.teller(handle.deliver)
@@ -273,30 +274,30 @@ class ReplicaAgent(Agent):
         """Tell every voter that lives who this is. Those that begin to live later will tell it."""
         for name in runtime.named_actors(self.identity.namespace):
             seat = seat_of(name)
-            if seat is None or seat == replica.number:
+            if seat is None or seat == replica.peers.number:
                 continue
             handle = runtime.find_actor(name, self.identity.namespace)
             with self._meeting:
                 self._enter(seat, handle)
-            runtime.teller(handle.meet)(replica.number, self._key().public, True)
+            runtime.teller(handle.meet)(replica.peers.number, self._key().public, True)
 
     def _speak_through_lanes(self, replica: Replica) -> None:
         """Let the peers know where this voter speaks and listens, if it does, or that it does no more."""
         if self._settings.transport == "ray":
             for peer, handle in self._handles.items():
-                runtime.teller(handle.introduce)(replica.number, "", replica.token(peer))
+                runtime.teller(handle.introduce)(replica.peers.number, "", replica.peers.token(peer))
             return
         node = runtime.node_id()
 
         def introduce(peer: int) -> Any:
             try:
-                call = self._handles[peer].introduce.remote(replica.number, node, replica.token(peer))
+                call = self._handles[peer].introduce.remote(replica.peers.number, node, replica.peers.token(peer))
                 return runtime.wait_for(call, INTRODUCTION_S)
             except (KeyError, SwarmError, runtime.ActorUnreachable, runtime.QueueFull):
                 return None
 
         try:
-            self._lanes = Lanes(replica.number, tuple(self._handles), introduce, replica.heard, replica.lost)
+            self._lanes = Lanes(replica.peers.number, tuple(self._handles), introduce, replica.heard, replica.lost)
         except LanesUnavailable:
             return  # peers of another life are told by their own ears, which find nothing to listen to
         self._lanes.start()

@@ -35,5 +35,5 @@ def guilt(replica: Replica, source: str, now_utc_ns: int) -> tuple[Alert, ...]:
 
 def _name(replica: Replica, key: bytes) -> str:
     """Of the voter's agent, or the beginning of its key where its seat is not known."""
-    seats = [seat for seat, public in replica.directory.items() if public == key]
+    seats = [seat for seat, public in replica.peers.directory.items() if public == key]
     return replica_name(seats[0]) if seats else f"voter {key.hex()[:16]}"

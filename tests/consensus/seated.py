@@ -13,8 +13,8 @@ from cluster import runtime
 from consensus import ballots
 from consensus.ballots import Choice
 from consensus.errors import UnknownKind
-from consensus.replica import Answer
 from consensus.simplex.types import unpacked
+from consensus.waiting import Answer
 from tests.consensus.signed import Voters
 
 REFUSED = Answer(refusal=UnknownKind("nothing is known", "Despair"))

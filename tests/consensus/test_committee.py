@@ -7,7 +7,7 @@ import ray
 
 from cluster import runtime
 from cluster.errors import InvalidRequest, SwarmError
-from consensus import ballots, decisions, replica
+from consensus import ballots, decisions, peers
 from consensus.ballots import Agreed, Outcome
 from consensus.committee import CommitteeClient
 from consensus.errors import BadBallot, DeadlinePast, UnknownKind
@@ -102,8 +102,8 @@ def test_a_second_founding_or_a_second_life_of_a_voter_is_refused(committee, hom
 def test_whoever_can_call_a_voter_cannot_speak_as_another(committee, home):
     voter = runtime.find_actor(replica_name(0), "riskswarm")
     signer = Seat(home / "consensus" / replica_name(1)).signer(may_make=False)
-    token = signer.sign(replica._token_bytes(committee.first, committee.first.keys[0]))
-    elsewhere = signer.sign(replica._token_bytes(committee.first, committee.first.keys[2]))
+    token = signer.sign(peers.token_bytes(committee.first, committee.first.keys[0]))
+    elsewhere = signer.sign(peers.token_bytes(committee.first, committee.first.keys[2]))
 
     def ask(call):
         return runtime.wait_for(call, DEADLINE_S)

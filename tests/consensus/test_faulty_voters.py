@@ -21,12 +21,12 @@ from consensus import ballots
 from consensus.ballots import Choice, Moved, Outcome
 from consensus.committee import CommitteeClient
 from consensus.errors import StaleEpoch, TooLarge, UnknownKind
-from consensus.replica import Answer
 from consensus.seats import Seat, replica_name
 from consensus.settings import ConsensusSettings
 from consensus.simplex import proofs
 from consensus.simplex.crypto import Checker
 from consensus.simplex.types import Kind, Vote, encode, packed, vote_bytes
+from consensus.waiting import Answer
 from hive.messages.alert import AlertKind, Priority
 from hive.messages.health import AgentState
 from swarm import SwarmError, boot

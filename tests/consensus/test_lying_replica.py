@@ -16,10 +16,10 @@ from cluster import runtime
 from consensus import decisions
 from consensus.ballots import Ballot, Choice, Estimate, Outcome, estimate, motion_of
 from consensus.errors import UnknownKind
-from consensus.replica import Answer
 from consensus.seats import replica_name
 from consensus.settings import ConsensusSettings
 from consensus.simplex.types import unpacked
+from consensus.waiting import Answer
 from hive.messages.calculation import Role
 from hive.messages.health import AgentState
 from hive.messages.portfolio import Portfolio

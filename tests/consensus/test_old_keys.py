@@ -17,7 +17,7 @@ from consensus import ballots, decisions, epochs
 from consensus.committee import CommitteeClient
 from consensus.epochs import Known
 from consensus.errors import BadCertificate, NoQuorum, StaleEpoch, Undecided, UnknownKind
-from consensus.replica import Answer
+from consensus.waiting import Answer
 from tests.consensus.seated import Seat, seated
 from tests.consensus.signed import Voters
 

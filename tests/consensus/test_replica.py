@@ -25,7 +25,8 @@ from consensus.errors import (
     TooLarge,
     UnknownKind,
 )
-from consensus.replica import NOBODY, Replica
+from consensus.peers import NOBODY
+from consensus.replica import Replica
 from consensus.seats import Seat
 from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import KeyUnusable, load_key
@@ -94,7 +95,7 @@ class Household:
         self.signers.append(signer)
         self.begin(number)
         for replica in self.replicas.values():
-            replica.meet(number, signer.public)
+            replica.peers.meet(number, signer.public)
         return number
 
     def replaced(self, voter, seat, at=0):
@@ -488,7 +489,7 @@ def test_a_vote_lies_in_its_voters_log_before_it_is_handed_on_and_a_decision_bef
             super().set_result(answers)
 
     house.overhear = overhear
-    monkeypatch.setattr("consensus.replica.Future", Told)
+    monkeypatch.setattr("consensus.waiting.Future", Told)
     for _ in range(3):
         house.decide(house.moved(motion()), at=0)
     assert said[Finality] == 3 and said[Block] and said[Vote] > said[Block]
@@ -566,7 +567,7 @@ def test_a_seat_that_came_later_observes_then_votes_in_the_place_it_was_given(ho
     seat = house.join()
     fifth = house.replicas[seat]
     assert head.until(lambda: fifth.status()["height"] >= before.height, PATIENCE_S)
-    assert (fifth.number, fifth.status()["voter"], fifth.trouble) == (seat, None, "")
+    assert (fifth.peers.number, fifth.status()["voter"], fifth.trouble) == (seat, None, "")
     assert fifth.ballots([packed(ballots.motion_fields(motion()))])[::2] == (0, [])
 
     committee = house.replaced(1, seat)
@@ -626,11 +627,11 @@ def test_seats_that_come_later_have_numbers_and_keys_of_their_own(calm, tmp_path
 def test_whoever_claims_a_known_seat_or_key_changes_nothing(calm):
     replica = calm.replicas[0]
     for seat, public in ((1, bytes(32)), (9, calm.signers[1].public)):
-        replica.meet(seat, public)
-    assert replica.directory == dict(enumerate(calm.committee.keys))
-    replica.meet(9, bytes(32))
-    replica.part(9)
-    assert replica.directory == dict(enumerate(calm.committee.keys))
+        replica.peers.meet(seat, public)
+    assert replica.peers.directory == dict(enumerate(calm.committee.keys))
+    replica.peers.meet(9, bytes(32))
+    replica.peers.part(9)
+    assert replica.peers.directory == dict(enumerate(calm.committee.keys))
 
 
 def test_the_present_committee_is_proved_by_the_ends_of_the_epochs_before(house):
@@ -645,10 +646,10 @@ def test_the_present_committee_is_proved_by_the_ends_of_the_epochs_before(house)
 
 
 def test_nobody_can_say_that_a_voter_has_left(house):
-    assert not any(house.replicas[0].part(seat) for seat in range(1, 4))
+    assert not any(house.replicas[0].peers.part(seat) for seat in range(1, 4))
     assert house.decide(house.moved(motion())).outcome is Outcome.APPROVED
     stranger = house.join()
-    assert house.replicas[0].part(stranger)
+    assert house.replicas[0].peers.part(stranger)
 
 
 def test_one_peer_that_says_much_fills_its_own_share_and_keeps_nobody_from_being_heard(house):
@@ -663,17 +664,17 @@ def test_one_peer_that_says_much_fills_its_own_share_and_keeps_nobody_from_being
 
 
 def test_a_token_shows_one_reader_who_its_writer_is_and_nobody_else_anything(house):
-    token = house.replicas[1].token(0)
-    assert house.replicas[0].vouched(1, bytes(64)) == NOBODY
-    assert house.replicas[0].vouched(1, token) == 1
-    for wrong in (b"", bytes(64), house.replicas[2].token(0), house.replicas[1].token(2), None, [token]):
-        assert house.replicas[0].vouched(1, wrong) == NOBODY
-    assert [house.replicas[0].vouched(number, token) for number in (2, 0, 9, -1, None)] == [NOBODY] * 5
-    assert [house.replicas[number].vouched(1, token) for number in (2, 3)] == [NOBODY] * 2
+    token = house.replicas[1].peers.token(0)
+    assert house.replicas[0].peers.vouched(1, bytes(64)) == NOBODY
+    assert house.replicas[0].peers.vouched(1, token) == 1
+    for wrong in (b"", bytes(64), house.replicas[2].peers.token(0), house.replicas[1].peers.token(2), None, [token]):
+        assert house.replicas[0].peers.vouched(1, wrong) == NOBODY
+    assert [house.replicas[0].peers.vouched(number, token) for number in (2, 0, 9, -1, None)] == [NOBODY] * 5
+    assert [house.replicas[number].peers.vouched(1, token) for number in (2, 3)] == [NOBODY] * 2
     house.end(1)
-    assert house.begin(1).token(0) == token  # in every life
+    assert house.begin(1).peers.token(0) == token  # in every life
     seat = house.join()
-    assert house.replicas[0].vouched(seat, house.replicas[seat].token(0)) == seat
+    assert house.replicas[0].peers.vouched(seat, house.replicas[seat].peers.token(0)) == seat
 
 
 def test_who_has_no_token_takes_no_room_from_the_peer_whose_name_is_used(tmp_path):
@@ -683,9 +684,9 @@ def test_who_has_no_token_takes_no_room_from_the_peer_whose_name_is_used(tmp_pat
     hears, share = household.replicas[0], PATIENT.inbox // 4
     hears._letters.clear()
     hears.counters.dropped = 0
-    hears.deliver(hears.vouched(1, b"no token"), [b"noise"] * (share + 5))
+    hears.deliver(hears.peers.vouched(1, b"no token"), [b"noise"] * (share + 5))
     assert (hears.counters.dropped, hears.counters.strange) == (5, share + 5)
-    hears.deliver(hears.vouched(1, household.replicas[1].token(0)), [b"word"] * share)
+    hears.deliver(hears.peers.vouched(1, household.replicas[1].peers.token(0)), [b"word"] * share)
     assert hears.counters.dropped == 5
     assert [message for sender, message in hears._letters.take(4 * PATIENT.inbox) if sender == 1] == [b"word"] * share
 

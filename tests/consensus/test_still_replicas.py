@@ -17,9 +17,10 @@ from cluster import head
 from cluster.errors import Overloaded, SwarmError
 from consensus import ballots, decisions, replica
 from consensus.ballots import Moved
-from consensus.replica import Answer, Replica
+from consensus.replica import Replica
 from consensus.simplex.proofs import ConflictingVotes, Proof
 from consensus.simplex.types import Kind, Vote, vote_bytes
+from consensus.waiting import Answer, Question
 from tests.consensus.test_replica import PATIENCE_S, PATIENT, Household, motion
 
 ROOM = 8
@@ -43,7 +44,7 @@ class StillHousehold(Household):
 
     def ask(self, bodies: list[bytes], at: int = 0, give_up_ns: int = FAR_NS) -> Future[list[Answer]]:
         """As a client does, without waiting."""
-        asked = replica._Ask(bodies, Future(), time.monotonic_ns(), give_up_ns, [None] * len(bodies))
+        asked = Question(bodies, time.monotonic_ns(), give_up_ns)
         refusal = self.replicas[at]._put(asked)
         if refusal is not None:
             asked.future.set_exception(refusal)
@@ -193,14 +194,14 @@ class Clients(RuleBasedStateMachine):
         asked._tended_ns = 0
         asked._turn([])
         now_ns = time.monotonic_ns()
-        assert all(one.give_up_ns > now_ns for entries in asked._asks.values() for one, _ in entries)
+        assert all(one.give_up_ns > now_ns for entries in asked._waiting.places.values() for one, _ in entries)
 
     @rule()
     def decide(self) -> None:
         """All hear of everything, and decide what the replica was asked for."""
         asked = self.house.replicas[0]
         assert self.house.settle(lambda: not asked._inbox and not asked._core.pending)
-        assert not asked._asks and asked._waiters == 0
+        assert not asked._waiting.places and asked._waiting.count == 0
 
     @precondition(lambda self: not self.swapped)
     @rule()
@@ -212,16 +213,16 @@ class Clients(RuleBasedStateMachine):
         decision = self.house.decide(self.house.moved(change), at=3)
         self.committee, self.swapped = decisions.certified(self.house.committee, decision.evidence).known[-1], True
         assert self.house.settle(lambda: asked.status()["epoch"] == 1)
-        assert asked._waiters == 0
+        assert asked._waiting.count == 0
 
     @invariant()
     def whoever_waits_is_counted(self) -> None:
         """And nobody else is kept."""
         asked = self.house.replicas[0]
-        entries = [entry for waiting in asked._asks.values() for entry in waiting]
-        assert all(asked._asks.values())
-        assert asked._waiters == asked.status()["waiting"] == len(entries) <= replica.MOST_WAITERS
-        assert all(one.answers[place] is None and not one.future.done() for one, place in entries)
+        entries = [entry for waiting in asked._waiting.places.values() for entry in waiting]
+        assert all(asked._waiting.places.values())
+        assert asked._waiting.count == asked.status()["waiting"] == len(entries) <= replica.MOST_WAITERS
+        assert all(one.said[place] is None and not one.future.done() for one, place in entries)
         waiting = {id(one.future) for one, _ in entries}
         for bodies, future in self.asked:
             if future.done():
@@ -230,14 +231,14 @@ class Clients(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whoever still waits for a replica that closes is told so at once."""
         asked = self.house.replicas[0]
-        waiting = {id(one.future) for entries in asked._asks.values() for one, _ in entries}
-        waiting |= {id(event.future) for event in asked._inbox if isinstance(event, replica._Ask)}
+        waiting = {id(one.future) for entries in asked._waiting.places.values() for one, _ in entries}
+        waiting |= {id(event.future) for event in asked._inbox if isinstance(event, Question)}
         self.house.close()
         for _, future in self.asked:
             if id(future) in waiting:
                 with pytest.raises(SwarmError, match="has been closed"):
                     future.result(0)
-        assert not asked._asks and asked._waiters == 0
+        assert not asked._waiting.places and asked._waiting.count == 0
         self.place.cleanup()
 
 
@@ -257,8 +258,8 @@ def test_who_is_refused_for_want_of_room_leaves_nothing_behind(still, monkeypatc
         refused = still.ask([still.moved(motion()) for _ in range(ROOM + 1)])
         asked._turn(asked._taken())
         assert all(isinstance(answer.refusal, Overloaded) for answer in refused.result(0))
-        assert (asked._asks, asked._waiters, asked._core.pending) == ({}, 0, 0)
+        assert (asked._waiting.places, asked._waiting.count, asked._core.pending) == ({}, 0, 0)
     taken = still.ask([still.moved(motion()) for _ in range(ROOM)])
     assert still.settle(taken.done)
     assert all(answer.evidence for answer in taken.result(0))
-    assert (asked._asks, asked._waiters, asked._core.pending) == ({}, 0, 0)
+    assert (asked._waiting.places, asked._waiting.count, asked._core.pending) == ({}, 0, 0)

@@ -85,7 +85,7 @@ from pathlib import Path
 from actors.trading.gate import mandate
 from cluster import runtime
 from cluster.errors import SwarmError
-from consensus.replica import Answer
+from consensus.waiting import Answer
 from consensus.simplex.crypto import load_key
 from hive.messages.gate import Action, Warrant
 from swarm import SwarmClient
