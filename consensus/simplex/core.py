@@ -571,7 +571,7 @@ class Core:
         founded = self._founded(block)
         if founded is None:
             if not view.asked:
-                view.asked = self._ask(view.proposal.vote.voter)
+                view.asked = self._ask(view.proposal.vote.voter, since=self._first_lacking(block))
             return
         if not founded:
             self._nullify()
@@ -607,6 +607,17 @@ class Core:
                 return None
             path = known
         return block.height == self.chain.height + len(path) + 1 and self.chain.acceptable(block, path)
+
+    def _first_lacking(self, block: Block) -> int:
+        """The first view of which a block rests on a certificate that is not known here: another one may be.
+
+        Of a view that ended in two ways some know the one and some the other, and each is passed on only once.
+        """
+        for number in range(max(block.parent_view, self.chain.view + 1), block.view):
+            view = self._views.get(number)
+            if view is None or not (view.notarised() if number == block.parent_view else view.nullified):
+                return number
+        return block.view
 
     def _propose(self) -> None:
         """Lead the present view, where there is anything to do."""
@@ -829,16 +840,18 @@ class Core:
                 return
         self._ask(None)
 
-    def _ask(self, voter: int | None, *, height: int | None = None) -> bool:
+    def _ask(self, voter: int | None, *, height: int | None = None, since: int | None = None) -> bool:
         """Ask somebody, or all, for what is lacking; not more often than is of use, whoever says that he has it.
 
-        Whether the question was asked now.
+        Certificates are asked for from the first view on of which none is known, or from an earlier one. Whether the
+        question was asked now.
         """
         if (voter is not None and voter == self._voter) or not self._asked.due(voter, self._now):
             return False
         above = self.chain.height if height is None else height
         wanted = tuple(sorted(self._wanted))[:MOST_WANTED]
-        self._turn.messages.append((voter, Ask(above, wanted, 0, self._first_unknown())))
+        unknown = self._first_unknown()
+        self._turn.messages.append((voter, Ask(above, wanted, 0, unknown if since is None else min(since, unknown))))
         return True
 
     def _first_unknown(self) -> int:

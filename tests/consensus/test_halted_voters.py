@@ -1,4 +1,4 @@
-"""After many failed views: who missed them takes part again, and who has seen too many votes no more."""
+"""After failed views: who missed how they ended takes part again, and who has seen too many votes no more."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from consensus.simplex import core as simplex
 from consensus.simplex.core import Core
+from consensus.simplex.types import Kind, Message, Proposal, Request, Vote
 from consensus.simulator.world import MS, Weather, World
 
 MOST_VIEWS = 8
@@ -45,6 +46,41 @@ def test_who_missed_more_failed_views_than_one_supply_tells_of_takes_part_again(
         world.heal()
         world.crash(0)
         assert world.run(world.now / MS + 30_000, stop=lambda: world.all_decided([b"request"], [1, 2, 3]))
+
+
+def test_who_know_different_ends_of_a_view_are_told_of_each_others() -> None:
+    """One voter saw view 1 notarised, the others saw it given up, and all that passes either on was lost. Then one of
+    the others ends: what is left can only decide together."""
+    leader, ended = 1, 0
+    world = World(3)
+    transmit, storm = world._transmit, True
+
+    def arrives(target: int, message: Message | bytes) -> bool:
+        match message:
+            case Request():
+                return True
+            case Proposal():
+                return message.block.view == 1
+            case Vote(kind=Kind.NOTARIZE, view=1):
+                return target == leader
+            case Vote(kind=Kind.NULLIFY, view=1):
+                return target != leader
+            case Vote(kind=Kind.NULLIFY, view=2):
+                return True
+        return False
+
+    def lossy(source: int, target: int, message: Message | bytes) -> None:
+        if not storm or arrives(target, message):
+            transmit(source, target, message)
+
+    with patch.object(world, "_transmit", lossy):
+        world.submit(leader, b"request")
+        assert world.run(2000, stop=lambda: all(node.core.view == 3 for node in world.nodes))
+        ends = [set(node.core._views[1].certificates) for node in world.nodes]
+        assert ends == [{Kind.NOTARIZE} if number == leader else {Kind.NULLIFY} for number in range(4)]
+        world.crash(ended)
+        storm = False
+        assert world.run(world.now / MS + 5000, stop=lambda: world.all_decided([b"request"], [1, 2, 3]))
 
 
 def test_who_sees_that_certificates_contradict_each_other_decides_nothing_more() -> None:
