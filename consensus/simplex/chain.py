@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
 from consensus.simplex.types import (
+    MOST_BLOCKS,
     Block,
     Certificate,
     Change,
@@ -139,7 +140,7 @@ class Chain:
         for finality in self.proofs_above(height):
             signed = len(finality.certificate.signatures)
             room -= sum(len(body) + 128 for block in finality.blocks for body in (*block.requests, b"")) + 72 * signed
-            if room < 0 and final:
+            if final and (room < 0 or len(final) == MOST_BLOCKS):
                 break
             final.append(finality)
         blocks: list[Block] = []

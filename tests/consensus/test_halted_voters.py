@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from unittest.mock import patch
 
 import pytest
 
 from consensus.simplex import core as simplex
+from consensus.simplex import types
 from consensus.simplex.core import Core
 from consensus.simplex.types import Kind, Message, Proposal, Request, Vote
 from consensus.simulator.world import MS, Weather, World
@@ -46,6 +48,20 @@ def test_who_missed_more_failed_views_than_one_supply_tells_of_takes_part_again(
         world.heal()
         world.crash(0)
         assert world.run(world.now / MS + 30_000, stop=lambda: world.all_decided([b"request"], [1, 2, 3]))
+
+
+def test_who_missed_more_decisions_than_a_supply_may_hold_is_told_of_them_all() -> None:
+    """However little each of them says: a supply of more is refused by whoever reads it."""
+    most, bodies = 4, [b"%d" % number for number in range(12)]
+    with patch.object(simplex, "MOST_BLOCKS", most), patch.object(types, "MOST_BLOCKS", most):
+        world = World(3, wire=True)
+        world.cut = lambda a, b: 3 in (a, b)
+        for body in bodies:
+            world.submit(0, body)
+            assert world.run(world.now / MS + 2000, stop=partial(world.all_decided, [body], [0, 1, 2]))
+        assert len(world.nodes[0].core.chain.proofs_above(0)) > most
+        world.heal()
+        assert world.run(world.now / MS + 10_000, stop=partial(world.all_decided, bodies))
 
 
 def test_who_know_different_ends_of_a_view_are_told_of_each_others() -> None:
