@@ -33,7 +33,7 @@ class _Box:
 
 
 class Letters:
-    """Messages that wait, by who seems to have sent them. Not thread-safe.
+    """Messages that wait, by who seems to have sent them. Not thread-safe but for whether any wait.
 
     Parameters
     ----------
@@ -46,7 +46,8 @@ class Letters:
         self._boxes: dict[int, _Box] = {}
 
     def __bool__(self) -> bool:
-        return any(box.messages for box in self._boxes.values())
+        """Whether any wait; may be asked while another thread puts some down."""
+        return any(box.messages for box in list(self._boxes.values()))
 
     def put(self, sender: int, messages: Sequence[Any], now_ns: int, *, known: bool, peers: int) -> int:
         """Take what there is room for, and nothing that is no bytes; how many were dropped.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import pytest
 
 from consensus.letters import BYTES_A_TURN, LARGE_BYTES, LARGE_PAUSE_NS, WAITING_BYTES, Letters
@@ -20,6 +23,33 @@ def test_each_sender_has_its_share_of_the_room_and_of_every_turn() -> None:
     taken = letters.take(20)
     assert (2, b"b") in taken
     assert taken.count((1, b"a")) == 10
+
+
+def test_whether_anything_waits_can_be_asked_while_others_put_their_first_letter_down() -> None:
+    """The owner of a core asks without a lock; what it raised there would end the replica."""
+    letters, interval, raised = Letters(400), sys.getswitchinterval(), []
+    begun, done = threading.Event(), threading.Event()
+
+    def ask() -> None:
+        try:
+            while not done.is_set():
+                bool(letters)
+                begun.set()
+        except RuntimeError as error:
+            raised.append(error)
+
+    sys.setswitchinterval(1e-6)
+    asking = threading.Thread(target=ask)
+    try:
+        asking.start()
+        begun.wait()
+        for sender in range(2000):
+            letters.put(sender, [], 0, known=True, peers=PEERS)
+    finally:
+        sys.setswitchinterval(interval)
+        done.set()
+        asking.join()
+    assert not raised
 
 
 def test_of_large_messages_a_peer_gets_in_one_at_a_time_and_a_stranger_none() -> None:
