@@ -514,8 +514,11 @@ class Replica:
         letters: dict[int, list[bytes]] = {}
         others = self.peers.soonest_first(self._core.view)
         for voter, message in messages:
+            peers = others if voter is None else self.peers.seats_of(voter)
+            if not peers:
+                continue  # an answer to a stranger: a supply takes long to write, and nobody is there to read it
             data = encode(message)
-            for peer in others if voter is None else self.peers.seats_of(voter):
+            for peer in peers:
                 letters.setdefault(peer, []).append(data)
         alike: dict[tuple[bytes, ...], list[int]] = {}
         for peer, letter in letters.items():

@@ -14,6 +14,7 @@ import pytest
 from cluster import head
 from cluster.errors import InvalidInput
 from consensus import ballots, decisions
+from consensus import replica as replicas
 from consensus.ballots import Choice, Direction, Estimated, Moved, Outcome, Quarantine
 from consensus.errors import (
     BadBallot,
@@ -32,6 +33,7 @@ from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import KeyUnusable, load_key
 from consensus.simplex.proofs import ConflictingVotes
 from consensus.simplex.types import (
+    Ask,
     Block,
     Committee,
     Finality,
@@ -39,6 +41,7 @@ from consensus.simplex.types import (
     Malformed,
     Proposal,
     Request,
+    Supply,
     Vote,
     decode,
     encode,
@@ -546,6 +549,17 @@ def test_who_leads_soonest_is_told_first_and_everybody_once(house, voter):
     replica._speak([(None, Request(b"a word"))])
     assert sorted(told[0]) == [number for number in range(4) if number != voter]
     assert told[0][-1] == quarantined
+
+
+def test_what_nobody_can_be_told_is_not_written(calm, monkeypatch):
+    """A stranger's question of a few bytes asks for half a megabyte, and no answer finds a stranger."""
+    written = []
+    monkeypatch.setattr(replicas, "encode", lambda message: written.append(message) or encode(message))
+    before = calm.replicas[0].counters.received
+    calm.replicas[0].deliver(NOBODY, [encode(Ask(0, (), 7))])
+    assert head.until(lambda: calm.replicas[0].counters.received > before, PATIENCE_S)
+    calm.replicas[0].found([])  # that turn is over
+    assert not [message for message in written if isinstance(message, Supply) or getattr(message, "nonce", 0) == 7]
 
 
 def test_a_full_disk_ends_the_replica_and_it_says_so(house):
