@@ -61,7 +61,7 @@ from consensus.simplex.chain import Application, Chain
 from consensus.simplex.crypto import Checker, Signs
 from consensus.simplex.lost_log import LostLog
 from consensus.simplex.pace import OnceAWhile, Pace
-from consensus.simplex.pool import OWN, Pool
+from consensus.simplex.pool import CHANGES, OWN, Pool
 from consensus.simplex.proofs import FORBIDDEN, ConflictingVotes, FalseNotice, Proof, conflict
 from consensus.simplex.types import (
     MOST_BLOCK_BYTES,
@@ -296,7 +296,8 @@ class Core:
             for body in bodies
             if self.decided(body) is None and not self._pending.waits(self._application.subject(body), OWN)
         ]
-        if len(fresh) > self._pending.room(OWN):
+        brought = [self._brought(body, OWN) for body in fresh]
+        if any(brought.count(source) > self._pending.room(source) for source in set(brought)):
             return None
         fresh = [body for body in fresh if self._take(body, OWN)]
         self._work()
@@ -666,14 +667,17 @@ class Core:
             return ()
         before = self.chain.subjects(path)
         chosen: list[bytes] = []
-        room = MOST_BLOCK_BYTES
+        room, unfit = MOST_BLOCK_BYTES, 0
         for subject, body in self._pending.in_turn():
+            if len(chosen) == MOST_REQUESTS or unfit == MOST_REQUESTS:
+                break
+            if len(body) > room:
+                unfit += 1
+                continue
             if subject in before or not self.chain.valid(body):
                 continue
             if self._application.change(body) is not None:
                 return (body,)
-            if len(body) > room or len(chosen) == MOST_REQUESTS:
-                break
             chosen.append(body)
             room -= len(body)
         return tuple(chosen)
@@ -815,10 +819,16 @@ class Core:
 
     def _take(self, body: bytes, source: int) -> bool:
         """Let a request wait that a voter, somebody else or an own client has brought; False where it is not to."""
-        brought = source if source == OWN or 0 <= source < len(self.committee.keys) else len(self.committee.keys)
+        brought = self._brought(body, source)
         if self._pending.room(brought) <= 0 or not self.chain.valid(body):
             return False
         return self._pending.add(self._application.subject(body), body, brought)
+
+    def _brought(self, body: bytes, source: int) -> int:
+        """Where a request waits that somebody has brought: strangers share a source, and so does what goes first."""
+        if self._application.change(body) is not None:
+            return CHANGES
+        return source if source == OWN or 0 <= source < len(self.committee.keys) else len(self.committee.keys)
 
     def _learn(self, block: Block) -> None:
         """Keep a block; what is wanted next is its unknown ancestor, if a certificate speaks of it."""

@@ -1,15 +1,25 @@
 """Requests that wait to be decided: who brings many keeps what others bring waiting no longer than one more would.
 
 Each voter that hands requests on has a share of the room, and none of it is in the way of what own clients ask for.
-Sources take turns, own clients first.
+Sources take turns, own clients first; who brings large requests waits some turns for each, since one voter's key is
+enough to carry as many as it likes. What changes the committee has room of its own and comes before all else: whoever
+fills the room of own clients must not keep a liar in office.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Final
 
-OWN = -1
+from consensus.simplex.types import MOST_BLOCK_BYTES, MOST_REQUEST_BYTES, MOST_REQUESTS
+
+OWN: Final = -1
 """Source of what own clients ask for."""
+CHANGES: Final = -2
+"""Source of what changes the committee, whoever brings it."""
+TURN_BYTES: Final = MOST_BLOCK_BYTES // MOST_REQUESTS
+"""That a source may bring in a turn; a larger request waits for as many turns as it needs."""
 
 
 class Pool:
@@ -39,7 +49,7 @@ class Pool:
     def waits(self, subject: bytes, source: int) -> bool:
         """Whether a request about this waits, and would wait no less if this source brought it."""
         held = self._source.get(subject)
-        return held is not None and (held == OWN or source != OWN)
+        return held is not None and (held <= OWN or source != OWN)
 
     def add(self, subject: bytes, body: bytes, source: int) -> bool:
         """Let a request wait; what own clients ask for too goes into their turn. Whether one about this waits now."""
@@ -59,16 +69,18 @@ class Pool:
             del self._waiting[source][subject]
 
     def in_turn(self) -> Iterator[tuple[bytes, bytes]]:
-        """(subject, request), of each source one, then of each another; of a source the oldest first."""
-        queues = [iter(list(self._waiting[source].items())) for source in sorted(self._waiting)]
-        while queues:
-            left = []
-            for queue in queues:
-                pair = next(queue, None)
-                if pair is not None:
-                    yield pair
-                    left.append(queue)
-            queues = left
+        """(subject, request), of each source one, then of each another; of a source the oldest first.
+
+        A large one waits until its source has had turns enough for it, the first of an own client for none.
+        """
+        queues = {source: deque(self._waiting[source].items()) for source in sorted(self._waiting)}
+        left = {source: MOST_REQUEST_BYTES if source <= OWN else 0 for source in queues}
+        while queues := {source: queue for source, queue in queues.items() if queue}:
+            for source, queue in queues.items():
+                left[source] += TURN_BYTES
+                if len(queue[0][1]) <= left[source]:
+                    left[source] -= len(queue[0][1])
+                    yield queue.popleft()
 
     def kept(self, wanted: Callable[[bytes], bool], sources: int) -> Pool:
         """A pool of those that are wanted, for another number of sources; what found no room is left out."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from consensus.simplex.core import Core
 from consensus.simplex.pool import OWN, Pool
-from consensus.simplex.types import Proposal, Request
+from consensus.simplex.types import MOST_REQUEST_BYTES, Proposal, Request
 from consensus.simulator.world import World, change_body
 
 SOURCES = 4
@@ -110,6 +112,38 @@ def test_what_a_client_asks_for_waits_no_longer_because_somebody_brought_it_befo
     assert turn is not None
     (proposal,) = [message for _, message in turn.messages if isinstance(message, Proposal)]
     assert proposal.block.requests[0] == b"own"
+
+
+def test_large_requests_of_one_voter_keep_no_small_one_waiting() -> None:
+    """A veto needs one approval: with its own key one voter makes as many as it likes, as large as it likes."""
+    world = World(1)
+    leader = world.committee.leader(1)
+    core = world.nodes[leader].core
+    for each in range(100):
+        core._take(b"%d" % each + bytes(MOST_REQUEST_BYTES - 100), (leader + 1) % 4)
+    own = [b"own %d" % each for each in range(40)]
+    turn = core.submit([bytes([1]) * MOST_REQUEST_BYTES, *own], 0)
+    assert turn is not None
+    (proposal,) = [message for _, message in turn.messages if isinstance(message, Proposal)]
+    assert set(own) < set(proposal.block.requests)
+    assert len(proposal.block.requests[0]) == MOST_REQUEST_BYTES  # what is large is not kept out for ever
+    assert len(proposal.block.requests) > len(own) + 1
+
+
+def test_a_change_of_the_committee_has_room_and_goes_first_however_much_waits() -> None:
+    world = World(1, spare=1)
+    leader = world.committee.leader(1)
+    core = world.nodes[leader].core
+    change = change_body((*world.committee.keys[:3], world.nodes[4].seal.public))
+    for each in range(world.timing.most_pending):
+        core._take(b"own %d" % each, OWN)
+    assert core.submit([b"one more"], 0) is None
+    with patch.object(core, "_propose"):  # it is not its turn yet
+        assert core.submit([change], 0) is not None
+        assert core.submit([change], 0) is not None
+    turn = core.wake(0)
+    (proposal,) = [message for _, message in turn.messages if isinstance(message, Proposal)]
+    assert proposal.block.requests == (change,)
 
 
 def test_a_change_of_the_committee_waits_for_no_turn() -> None:
