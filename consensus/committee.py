@@ -187,8 +187,17 @@ class CommitteeClient:
             As :meth:`propose`.
         """
         asked = self.motion(ballots.NUMBER, ballots.question(text, tolerance), deadline_s=deadline_s)
-        epoch, given = self._estimates(asked)
-        return self.agree(asked, epoch, given)
+        since: int | None = None  # the first try may have had it agreed on
+        while True:
+            epoch, given = self._estimates(asked)
+            since = epoch if since is None else since
+            body = ballots.encode(Estimated(epoch, asked, tuple(given)))
+            try:
+                return self._finalised([body], [asked.id], asked.expires_utc_ns, since)[0]
+            except StaleEpoch:  # the committee changed in between; the same question, to its new members
+                if time.time_ns() >= asked.expires_utc_ns:
+                    raise
+                self.refresh(_left_s(asked.expires_utc_ns))
 
     def decision(self, identity: bytes) -> Decision | None:
         """The decision about a motion, where any replica can prove one. One of an epoch that is over is history."""
@@ -315,7 +324,7 @@ class CommitteeClient:
             present, doubted = self.present, self._reach.doubted()
             given: dict[int, Estimate] = {}
             refusals: list[SwarmError] = []
-            ahead = 0
+            ahead = behind = 0
             for _, answer in self._reach.hedged("estimates", [question], asking=None, until_ns=asked.expires_utc_ns):
                 match answer:
                     case (int() as theirs, [said]) if theirs == present.epoch:
@@ -323,19 +332,24 @@ class CommitteeClient:
                             refusals.append(said)
                         elif (sound := self._sound_estimate(said, present, asked.id)) is not None:
                             given[sound.voter] = sound
-                    case (int() as theirs, [_]) if theirs > present.epoch:
-                        ahead += 1
+                    case (int() as theirs, list()) if theirs != present.epoch:
+                        ahead += theirs > present.epoch
+                        behind += theirs < present.epoch
                 if len(refusals) > doubted:
                     raise refusals[0]
                 if len(given) >= present.quorum:
                     return present.epoch, [given[voter] for voter in sorted(given)]
                 if ahead > present.faults:
                     break
-            if not ahead or self.refresh(_left_s(asked.expires_utc_ns)).epoch == present.epoch:
+            if ahead and self.refresh(_left_s(asked.expires_utc_ns)).epoch != present.epoch:
+                continue
+            if len(given) + ahead + behind < present.quorum or time.time_ns() >= asked.expires_utc_ns:
+                self._reach.forget()  # they may live, and live elsewhere, when they are asked again
                 raise NoQuorum(
                     f"{len(given)} of {len(present.keys)} voters gave a number, and {present.quorum} are needed",
                     str(refusals[0]) if refusals else "Run `swarm health`",
                 )
+            time.sleep(RETRY_S)  # they live, and are not all in the same epoch yet
 
     def _sound_estimate(self, said: Any, committee: Committee, motion_id: bytes) -> Estimate | None:
         """What a seat gave as its number, if its voter signed it; made anew, as :meth:`_sound` does."""

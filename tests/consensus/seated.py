@@ -73,6 +73,11 @@ class Seat:
         given = [ballots.ballot(signer, committee, motion, Choice.APPROVE) for motion in motions]
         return committee.epoch, self.leads, [REFUSED.refusal] * len(given) if self.refuses else given
 
+    def _estimates(self, questions: list[bytes]) -> Any:
+        committee, signer = self.voters.committee, self.voters.signers[self.voter]
+        motions = [ballots.motion_of(unpacked(question)) for question in questions]
+        return committee.epoch, [ballots.estimate(signer, committee, motion, 0.03) for motion in motions]
+
     def _decide(self, bodies: list[bytes], patience_s: float) -> Any:
         if self.refuses:
             return [REFUSED] * len(bodies)

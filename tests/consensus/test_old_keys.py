@@ -98,6 +98,30 @@ def test_what_was_decided_before_the_committee_changed_counts_for_who_had_moved_
     assert [one.epoch for one in decided] == [0, 1]
 
 
+def test_a_number_is_agreed_on_though_the_committee_changes_after_its_voters_have_signed_theirs(house, old):
+    now = old.renewed(seed=1, height=9)
+
+    class Changing(Seat):
+        """Of the old epoch until it was asked to decide; one voter after the other then is of the new one."""
+
+        def _decide(self, bodies, patience_s):
+            if self.voters is now:
+                return super()._decide(bodies, patience_s)
+            for seat in list(house.seats.values())[:2]:
+                seat.voters = now
+            return [Answer(refusal=StaleEpoch("the committee changed", "Ask for new ballots"))] * len(bodies)
+
+        def _estimates(self, questions):
+            found = super()._estimates(questions)
+            if self.asked.count("estimates") > 1:
+                self.voters = now
+            return found
+
+    house.seats = {voter: Changing(voter, old) for voter in old.signers}
+    decision = client_of(old).estimate("how much?", 0.01)
+    assert (decision.epoch, decision.number.median) == (1, 0.03)
+
+
 # What is shown of the past.
 
 
