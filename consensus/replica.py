@@ -400,6 +400,11 @@ class Replica:
         return self._signer.public in self._core.committee.keys
 
     @property
+    def place(self) -> int:
+        """Number of its voter in the present epoch, which no two share; 0 where it does not vote."""
+        return self._core.voter or 0
+
+    @property
     def trouble(self) -> str:
         """Why it does not take part in full; empty while it does."""
         core = self._core

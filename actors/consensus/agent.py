@@ -255,8 +255,9 @@ class ReplicaAgent(Agent):
         return self._seat.signer(may_make=self._may_make)
 
     def _estimate(self, text: str, until_utc_ns: int) -> float:
+        assert self._replica is not None
         try:
-            return estimate(text, until_utc_ns, voter=self._number or 0, namespace=self.identity.namespace)
+            return estimate(text, until_utc_ns, voter=self._replica.place, namespace=self.identity.namespace)
         except (runtime.ActorUnreachable, runtime.QueueFull) as error:
             raise SwarmUnavailable(f"the agent cannot be asked ({error})", "Ask again") from error
 

@@ -1,7 +1,8 @@
 """A voter's own number: it asks an agent whose report has the figure, and where there are several, not the same as all.
 
 Voters that ask one and the same agent agree on whatever that agent says: how many sources an agreed number has is how
-many instances of the agent live (requirements B9: three or more for a disputed number).
+many instances of the agent live (requirements B9: three or more for a disputed number). Where fewer live than voters
+vote, a wrong one speaks through several: of three that four voters ask, it can be the median of three answers.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ def estimate(text: str, until_utc_ns: int, *, voter: int, namespace: str) -> flo
     Parameters
     ----------
     voter : int
-        Number of the voter's seat: instances take turns by it.
+        Number of the voter in the present epoch: instances take turns by it, so that each is asked once where as many
+        live as vote. Numbers of seats have gaps where voters were replaced.
 
     Raises
     ------

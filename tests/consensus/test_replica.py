@@ -593,6 +593,15 @@ def test_a_seat_that_came_later_observes_then_votes_in_the_place_it_was_given(ho
     assert (after.epoch, set(after.signers)) == (1, {0, 1, 3})
 
 
+def test_voters_have_places_that_no_two_share_whatever_the_numbers_of_their_seats(house):
+    """By which they ask different instances of an agent for their own numbers."""
+    seat = house.join()
+    house.replaced(0, seat)
+    voters = [replica for number, replica in house.replicas.items() if number != 0]
+    assert head.until(lambda: all(replica.status()["epoch"] == 1 for replica in voters), PATIENCE_S)
+    assert sorted(replica.place for replica in voters) == [0, 1, 2, 3]
+
+
 def test_who_was_replaced_gives_no_ballots_and_those_it_signs_do_not_count(house):
     seat, gone = house.join(), house.signers[1]
     committee = house.replaced(1, seat)
