@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from collections import Counter
@@ -368,6 +369,10 @@ def test_a_decision_that_was_tampered_with_is_refused(calm, tmp_path):
         path.write_text(text.replace(before, after, 1))
         with pytest.raises(BadCertificate):
             decisions.read_decision(path, calm.committee)
+    older = json.loads(text)
+    del older["says"]["block"]  # which was not said before
+    path.write_text(json.dumps(older))
+    assert decisions.read_decision(path, calm.committee) == decision
     path.write_text(text)
     stranger = Committee.founded(tuple(reversed(calm.committee.keys)), bytes(16))
     with pytest.raises(BadCertificate, match="of committee"):
