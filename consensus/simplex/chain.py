@@ -87,8 +87,8 @@ class Chain:
         return self._proofs[self._place(height)]
 
     def proofs_above(self, height: int) -> Sequence[Finality]:
-        """Proofs of all final blocks above a height, oldest first; the last one where there are none above."""
-        return self._proofs[self._place(height + 1) :]
+        """Proofs of all final blocks above a height, oldest first."""
+        return self._proofs[self._place(height + 1) :] if height < self.height else ()
 
     def decided(self, subject: bytes) -> int | None:
         """Height at which the request about something was decided, if one was."""

@@ -870,10 +870,15 @@ class Core:
         return next((n for n in over if n not in self._views or not self._views[n].certificates), self._view)
 
     def _supply(self, voter: int, *, height: int | None = None, digests: Sequence[bytes] = (), since: int = 0) -> None:
-        """Send somebody what it may lack, of views from one on, not more often than is of use."""
+        """Send somebody what it may lack, of views from one on, not more often than is of use.
+
+        Who has not said how far it is gets the last proof of finality, which shows how far it is behind. Who has it
+        gets what it asks for instead: the proof may be as large as all that a supply has room for.
+        """
         if voter == self._voter or not self._supplied.due(voter, self._now):
             return
-        final, blocks = self.chain.supply(self.chain.height if height is None else height, digests[:MOST_WANTED])
+        above = self.chain.height - 1 if height is None else height
+        final, blocks = self.chain.supply(above, digests[:MOST_WANTED])
         open_views = sorted(number for number in self._views if number > max(self.chain.view, since - 1))
         certificates = [c for number in open_views for c in self._views[number].certificates.values()]
         supply = Supply(final, blocks, tuple(certificates[:MOST_CERTIFICATES]))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from unittest.mock import patch
 
 import pytest
 
+from consensus.simplex import chain, types
 from consensus.simplex import core as simplex
-from consensus.simplex import types
 from consensus.simplex.core import Core
-from consensus.simplex.types import Kind, Message, Proposal, Request, Vote
+from consensus.simplex.types import Certificate, Kind, Message, Notice, Proposal, Request, Supply, Vote
 from consensus.simulator.world import MS, Weather, World
 
 MOST_VIEWS = 8
@@ -53,7 +54,7 @@ def test_who_missed_more_failed_views_than_one_supply_tells_of_takes_part_again(
 def test_who_missed_more_decisions_than_a_supply_may_hold_is_told_of_them_all() -> None:
     """However little each of them says: a supply of more is refused by whoever reads it."""
     most, bodies = 4, [b"%d" % number for number in range(12)]
-    with patch.object(simplex, "MOST_BLOCKS", most), patch.object(types, "MOST_BLOCKS", most):
+    with patch.object(chain, "MOST_BLOCKS", most), patch.object(types, "MOST_BLOCKS", most):
         world = World(3, wire=True)
         world.cut = lambda a, b: 3 in (a, b)
         for body in bodies:
@@ -97,6 +98,42 @@ def test_who_know_different_ends_of_a_view_are_told_of_each_others() -> None:
         world.crash(ended)
         storm = False
         assert world.run(world.now / MS + 5000, stop=lambda: world.all_decided([b"request"], [1, 2, 3]))
+
+
+def test_who_lacks_a_block_is_given_it_however_large_the_last_proof_of_finality() -> None:
+    """Voter 3 missed one proposal, whose block the others notarised. Then one of them ends: what is left needs 3."""
+    world = World(3)
+    transmit, unfinished, apart = world._transmit, True, False
+    cores = [node.core for node in world.nodes]
+
+    def lossy(source: int, target: int, message: Message | bytes) -> None:
+        vote = message.certificate if isinstance(message, Notice) else message
+        finalises = isinstance(vote, (Vote, Certificate)) and vote.kind is Kind.FINALIZE
+        missed = target == 3 and isinstance(message, (Proposal, Supply))
+        if not (unfinished and finalises) and not (apart and missed):
+            transmit(source, target, message)
+
+    def until(condition: Callable[[], bool]) -> bool:
+        return world.run(world.now / MS + 5000, stop=condition)
+
+    with patch.object(world, "_transmit", lossy), patch.object(chain, "SUPPLY_BYTES", 4096):
+        for number in range(6):
+            world.submit(0, b"%d" % number + bytes(1024))
+            world.run(world.now / MS + 30)
+        unfinished = False
+        assert until(lambda: world.all_decided([b"%d" % number + bytes(1024) for number in range(6)]))
+        assert len(cores[0].chain.proof(cores[0].chain.height).blocks) > 4
+        assert world.committee.leader(cores[0].view) != 3
+
+        unfinished = apart = True
+        view = cores[0].view
+        world.submit(world.committee.leader(view), b"missed")
+        assert until(lambda: all(core.view > view for core in cores))
+        assert cores[3]._wanted
+        ended = next(number for number in range(3) if number != world.committee.leader(view))
+        world.crash(ended)
+        unfinished = apart = False
+        assert until(lambda: world.all_decided([b"missed"], [number for number in range(4) if number != ended]))
 
 
 def test_who_sees_that_certificates_contradict_each_other_decides_nothing_more() -> None:
