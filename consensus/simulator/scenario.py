@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -51,7 +51,11 @@ class _Storm:
     """Its own chance, so that nothing else depends on what is asked twice."""
     power: random.Random
     """Another chance of its own."""
+    fate: random.Random
+    """And another one."""
     asked: list[bytes] = field(default_factory=list)
+    gone: set[int] = field(default_factory=set)
+    """Nodes that are not there in peace."""
 
     @property
     def honest(self) -> list[int]:
@@ -91,9 +95,19 @@ class _Storm:
             self.world.at(begin, partial(setattr, self.world, "spite", kind))
             self.world.at(begin + self.chance.uniform(50, 500), partial(setattr, self.world, "spite", None))
 
+    def gale(self) -> None:
+        """Now and then hardly anything gets through as peace begins: each is left with news of its own."""
+        loss = self.fate.choice([None, None, 0.5, 0.7, 0.9])
+        if loss is not None:
+            begin = self.until_ms - self.fate.uniform(20, 600)
+            self.world.at(begin, partial(setattr, self.world, "weather", replace(self.world.weather, loss=loss)))
+            for i in range(3):
+                when, number = self.fate.uniform(begin, self.until_ms), self.fate.choice(self.honest)
+                self.world.at(when, partial(self.ask, number, b"in the gale, %d" % i))
+
     def crashes(self) -> None:
         """Of honest nodes, so few that with the liars no more than f ever are away or have lost their disk."""
-        for number in self.honest[: self.faults - len(self.liars)]:
+        for number in self._may_be_away():
             begin = self.chance.uniform(0, self.until_ms / 4)
             for _ in range(self.chance.choice([0, 1, 1, 8])):
                 self.world.at(begin, partial(self.world.crash, number))
@@ -111,6 +125,13 @@ class _Storm:
         self.world.at(begin, self._end_all)
         for number in self.honest:
             self.world.at(begin + 5 + self.power.uniform(0, spread), partial(self._start, number))
+
+    def farewells(self) -> None:
+        """As peace begins some honest nodes end for good: what the others lack, they must have from each other."""
+        self.gone = {number for number in self._may_be_away() if self.fate.random() < 0.5}
+        for number in self.gone:
+            if self.world.nodes[number].alive:
+                self.world.crash(number)
 
     def rumours(self) -> None:
         """Nodes are told that others have died who have not."""
@@ -131,13 +152,17 @@ class _Storm:
     def peace(self) -> None:
         """Everybody is back, and clients ask again for what they have not heard of."""
         for node in self.world.nodes:
-            if not node.alive:
+            if not node.alive and node.number not in self.gone:
                 self.world.restart(node.number)
+        there = [number for number in self.honest if number not in self.gone]
         for body in self.asked:
-            self.world.submit(self.chance.choice(self.honest), body)
-        for number in self.honest:
+            self.world.submit(self.chance.choice(there), body)
+        for number in there:
             for i in range(2):
                 self.ask(number, b"last of %d: %d" % (number, i))
+
+    def _may_be_away(self) -> list[int]:
+        return self.honest[: self.faults - len(self.liars)]
 
     def _soon(self, event: Callable[[int, bytes], None], body: bytes) -> None:
         number = self.chance.choice(self.honest)
@@ -187,18 +212,19 @@ def storm(
     s.requests()
     s.partitions()
     s.spite()
+    s.gale()
     s.crashes()
     s.power_cut()
     s.changes()
     s.rumours()
     s.world.run(storm_ms)
     s.world.heal()
+    s.farewells()
     s.world.run(storm_ms + 500)
     s.peace()
-    voters = [node.number for node in s.world.honest if node.nonce == 0]
-    ahead = max(
-        (node.core for node in s.world.honest), key=lambda core: (core.committee.epoch, core.view, core.passed_views)
-    )
+    there = [node for node in s.world.honest if node.alive]
+    voters = [node.number for node in there if node.nonce == 0]
+    ahead = max((node.core for node in there), key=lambda core: (core.committee.epoch, core.view, core.passed_views))
     allowed = ahead.nullified_views + s.faults + UNLUCKY_VIEWS
 
     def over() -> bool:
@@ -209,7 +235,7 @@ def storm(
         raise Foul(f"seed {seed}: after {PEACE_MS:g} ms of peace nodes have not decided: {late}")
     if ahead.nullified_views > allowed:
         raise Foul(f"seed {seed}: more than f + {UNLUCKY_VIEWS} views failed in peace, f being {s.faults}")
-    cores = [node.core for node in s.world.honest]
+    cores = [node.core for node in there]
     kept = max(core.open_views for core in cores)
     if kept > MOST_KEPT_VIEWS:
         raise Foul(f"seed {seed}: a replica keeps {kept} views when all is decided")
@@ -255,5 +281,5 @@ def _storm(
         core=core,
         wire=wire,
     )
-    words, power = random.Random(f"words {seed}"), random.Random(f"power {seed}")
-    return _Storm(world, chance, size, chosen, until_ms, words, power)
+    words, power, fate = (random.Random(f"{of} {seed}") for of in ("words", "power", "fate"))
+    return _Storm(world, chance, size, chosen, until_ms, words, power, fate)
