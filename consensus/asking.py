@@ -21,6 +21,7 @@ from consensus.simplex.types import Committee
 
 HEDGE_S = 0.02  # how long few replicas may at least take to begin to answer before all are asked
 MOST_HEDGE_S = 0.25  # and at most, though they usually take half as long or longer
+HEDGE_EACH_S = 0.01  # longer for each motion of a batch but the first: many take long, whoever is asked
 HEDGE_SHARE = 0.25  # of the time that is left
 USUAL = 16  # answers of a kind that say how long one usually takes
 
@@ -46,8 +47,8 @@ class Reach:
         """Seat that leads after it, as they said: its ballot on the next motion is asked for, to see if it lives."""
         self._owed: dict[int, Any] = {}
         """The last call that a seat did not answer while it was of use: until it does, it is asked last."""
-        self._usual: dict[str, deque[float]] = {}
-        """How long those who were asked first took to answer, seconds, by method."""
+        self._usual: dict[tuple[str, int], deque[float]] = {}
+        """How long those who were asked first took to answer, seconds, by method and about how many motions it was."""
 
     def seats(self) -> set[int]:
         """Numbers of those that are known."""
@@ -90,13 +91,13 @@ class Reach:
         return {seat: answer for seat, answer in answers.items() if answer is not None}
 
     def hedged(
-        self, method: str, *arguments: Any, asking: int | None, until_ns: int, first: int | None = None
+        self, method: str, *arguments: Any, asking: int | None, until_ns: int, first: int | None = None, many: int = 1
     ) -> Iterator[tuple[int, Any]]:
         """(seat, answer) of seats as they come, until a moment of UTC.
 
         So many are asked at first, ``first`` and those that answered last; the others too as soon as one fails, what
         came did not suffice, nobody has answered in twice the usual time, which is bounded, or those that are left take
-        twice as long as the first to answer.
+        twice as long as the first to answer. ``many`` is the number of motions that are asked about.
         """
         begun_ns = time.time_ns()
         self._look()
@@ -107,9 +108,9 @@ class Reach:
         seats += [seat for seat in self._handles if seat not in seats]
         seats.sort(key=lambda seat: (seat in self._owed, seat != first))
         few = len(seats) if asking is None else asking
-        usual = self._usual.setdefault(method, deque(maxlen=USUAL))
+        usual = self._usual.setdefault((method, many.bit_length()), deque(maxlen=USUAL))
         pending, rest = self._asked(method, *arguments, seats=seats[:few]), seats[few:]
-        hedge_s = min(max(HEDGE_S, 2 * median(usual or [0.0])), MOST_HEDGE_S)
+        hedge_s = min(max(HEDGE_S, 2 * median(usual or [0.0])), MOST_HEDGE_S) + (many - 1) * HEDGE_EACH_S
         hedge_ns = begun_ns + min(int(hedge_s * 1e9), int(HEDGE_SHARE * (until_ns - begun_ns)))
         unanswered = bool(rest)
         try:

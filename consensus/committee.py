@@ -289,7 +289,7 @@ class CommitteeClient:
         doubted = self._reach.doubted()
         asking = max(least, self.present.faults + 1)  # one of them is honest, and says who leads
         for seat, answer in self._reach.hedged(
-            "ballots", questions, asking=asking, first=self._reach.next_leader, until_ns=give_up_ns
+            "ballots", questions, asking=asking, first=self._reach.next_leader, until_ns=give_up_ns, many=len(motions)
         ):
             match answer:
                 case tuple((int() as theirs, tuple((leads, follows)), list() as said)) if theirs >= 0:
@@ -396,7 +396,13 @@ class CommitteeClient:
             few = None if self._reach.leader is None else 1
             doubted = self._reach.doubted()
             for _, answers in self._reach.hedged(
-                "decide", asked, left_s, asking=few, first=self._reach.leader, until_ns=expires_utc_ns
+                "decide",
+                asked,
+                left_s,
+                asking=few,
+                first=self._reach.leader,
+                until_ns=expires_utc_ns,
+                many=len(asked),
             ):
                 if not isinstance(answers, list):
                     continue

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from consensus.asking import HEDGE_SHARE, MOST_HEDGE_S, USUAL
+from consensus.asking import HEDGE_EACH_S, HEDGE_SHARE, MOST_HEDGE_S, USUAL
 from consensus.committee import CommitteeClient
 from consensus.errors import NoQuorum, Undecided
 from tests.consensus.seated import Seat, Silence, seated
@@ -113,12 +113,21 @@ def test_others_are_asked_when_the_leader_takes_longer_than_usual(mover, seats):
 @pytest.mark.parametrize(("deadline_s", "longest_s"), [(30.0, MOST_HEDGE_S), (0.8, 0.8 * HEDGE_SHARE)])
 def test_what_usually_takes_long_keeps_nobody_from_asking_the_others(mover, seats, house, deadline_s, longest_s):
     hang_the_leader(mover, seats)
-    mover._reach._usual["decide"] = deque([100.0] * USUAL)
+    mover._reach._usual["decide", 1] = deque([100.0] * USUAL)
     with contextlib.suppress(Undecided, NoQuorum):  # on a machine that stands still for so long
         assert mover.propose("raise_limit", deadline_s=deadline_s).outcome
     _, waited_s, *_ = house.waits  # for ballots, for the leader, for everybody
     assert longest_s / 2 < waited_s <= longest_s
     assert all("decide" in seat.asked for seat in seats.values() if not isinstance(seat, Hung))
+
+
+def test_a_batch_is_given_the_time_that_many_take_before_others_are_asked(mover, seats, house):
+    hang_the_leader(mover, seats)
+    mover._reach._usual["decide", 4] = deque([100.0] * USUAL)
+    with contextlib.suppress(Undecided, NoQuorum):
+        assert len(mover.propose_all([("raise_limit", b"")] * 10, deadline_s=30.0)) == 10
+    _, waited_s, *_ = house.waits
+    assert MOST_HEDGE_S < waited_s <= MOST_HEDGE_S + 9 * HEDGE_EACH_S
 
 
 def test_a_motion_that_one_may_carry_is_put_to_more_than_may_be_faulty(mover, seats):
