@@ -25,7 +25,7 @@ Deviations from the paper (Chan and Pass, TCC 2023)
 ---------------------------------------------------
 - A view without work stands still: no timer runs before there is a request, a proposal, a notarised block that is not
   final, or f+1 voters who are at it, one of whom is honest. A leader who has no request, but such a block behind it,
-  waits for it to become final before it proposes an empty block to help.
+  waits for it to become final before it proposes an empty block to help, and is given as long as a whole view may take.
 - A replica that has given a view up does not vote NOTARIZE in it any more. That is safe either way, and quicker to see.
 - FINALIZE votes go to the leader of their view alone, who tells all as soon as there are enough: 2 (n - 1) messages
   instead of n (n - 1). If its process has ended they go to all. If it keeps them to itself, the view that follows
@@ -301,11 +301,14 @@ class Core:
             return None
         fresh = [body for body in fresh if self._take(body, OWN)]
         self._work()
-        proposal = self._at(self._view).proposal
-        led = proposal is not None and proposal.vote.voter == self._voter
-        said = set(proposal.block.requests) if proposal is not None and led else set()
+        under_way = {
+            body
+            for view in self._views.values()
+            if view.proposal is not None and (view.number == self._view or view.notarised())
+            for body in view.proposal.block.requests
+        }
         for body in fresh:
-            if body not in said:
+            if body not in under_way:
                 self._say_all(Request(body))
         return self._ended()
 
@@ -513,7 +516,7 @@ class Core:
         if not failed:
             self._pace.passed(share)
         elif view.late:
-            self._pace.failed(share)
+            self._pace.failed(share, own=self.committee.leader(view.number) == self._voter)
 
     def _contradicted(self, view: View, certificate: Certificate) -> bool:
         """Whether a certificate cannot be genuine beside another one: more than f have lied, and all who did are named.
@@ -639,7 +642,7 @@ class Core:
             return
         requests = self._chosen(path)
         if not requests and path and view.fill is None:
-            view.fill = self._now + self._pace.factor * self._timing.proposal_ns // 2
+            view.fill = self._now + self._pace.factor * self._timing.view_ns // 2
         if not requests and (view.fill is None or self._now < view.fill):
             return
         height = self.chain.height + len(path) + 1
@@ -772,8 +775,18 @@ class Core:
         given_up = view.own.keys() & FORBIDDEN or not self._may_vote(view.number)
         if view.deadline is None and not (view.retry is not None and given_up):
             view.begun = self._now
-            view.leader_deadline = self._now + self._pace.factor * self._timing.proposal_ns
-            view.deadline = self._now + self._pace.factor * self._timing.view_ns
+            view.leader_deadline = view.deadline = self._now + self._pace.factor * self._timing.view_ns
+        due = self._now + self._pace.factor * self._timing.proposal_ns
+        if view.proposal is None and view.leader_deadline is not None and due < view.leader_deadline and self._waits():
+            view.leader_deadline = due
+
+    def _waits(self) -> bool:
+        """Whether a leader has more to propose than a block that helps one before it."""
+        parent = self._parent()
+        path = None if parent is None else self.chain.path(parent[1])
+        if path is None:
+            return bool(self._pending)
+        return not self.chain.full(path) and not self._pending.within(self.chain.subjects(path))
 
     def _disarm(self) -> None:
         view = self._at(self._view)

@@ -9,6 +9,8 @@ of the replicas are busy: every failed view is n² messages more.
 
 A replica whose timers are shorter than the others', since it has just begun, makes every view fail in which it is
 needed. It sees that such a view lasted on for long after it was given up here, and takes over what the others waited.
+A leader sees the beginning of its view before all others, so that it may be the only one for whom it took too long: one
+such view of its own is enough, since it knows that it is not faulty.
 """
 
 from __future__ import annotations
@@ -44,12 +46,15 @@ class Pace:
         """By which what was said so many times in a view waits longer than usual to be said again."""
         return 1 << min(MOST_PAUSES, self._doublings + times)
 
-    def failed(self, share: float = 1.0) -> None:
-        """Hear of a view that was given up here for want of time, and lasted so many times the time that it had."""
+    def failed(self, share: float = 1.0, *, own: bool = False) -> None:
+        """Hear of a view that was given up here for want of time, and lasted so many times the time that it had.
+
+        ``own`` says that this replica led it.
+        """
         self._last.append(math.inf)
         if share >= 2.0:
             self._change(min(MOST_AT_ONCE, int(math.log2(share))))
-        elif self._last.count(math.inf) > self._faults:
+        elif own or self._last.count(math.inf) > self._faults:
             self._change(1)
 
     def passed(self, share: float) -> None:

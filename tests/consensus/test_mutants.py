@@ -40,6 +40,7 @@ from tests.consensus.test_leaders import (
     a_leader_that_is_dead,
     a_leader_that_nobody_hears,
     a_leader_that_proposes_to_some,
+    a_network_a_little_slower_than_usual,
     a_network_slower_than_the_timers,
     four_decide_without_another_block,
     ten_seconds_alone,
@@ -456,6 +457,13 @@ class GivesUpAlone(Core):
             super()._skip_leader()
 
 
+class HelpsInHaste(Core):
+    """A leader whose only work is a block that is not final yet is given up as if somebody waited for its own."""
+
+    def _waits(self) -> bool:
+        return True
+
+
 class FailsForEver(Core):
     """It votes on, however many views have failed."""
 
@@ -550,6 +558,7 @@ def test_mutant_is_noticed(mutant: type[Core], liars: tuple[str, ...] | None) ->
         (WaitsForTheDead, partial(a_leader_that_is_dead, told=True)),
         (WaitsForTheSilent, a_leader_that_nobody_hears),
         (GivesUpAlone, a_leader_that_gives_its_view_up),
+        (HelpsInHaste, a_network_a_little_slower_than_usual),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -54,6 +54,16 @@ def test_one_failure_more_of_n_doubles(size: int, order: Random) -> None:
     assert made.factor == 2
 
 
+@given(size=SIZES)
+def test_who_led_a_view_that_failed_blames_nobody_else(size: int) -> None:
+    made = pace(size)
+    made.failed(own=True)
+    assert made.factor == 2
+    for _ in range(faults(size) + 1):
+        made.passed(QUICK)
+    assert made.factor == 1
+
+
 @given(size=SIZES, failures=st.integers(0, 100), repeats=st.integers(0, 100))
 def test_there_is_an_end_to_it(size: int, failures: int, repeats: int) -> None:
     made = pace(size, failures)
