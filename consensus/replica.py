@@ -10,6 +10,7 @@ How messages travel is not known here: ``send`` is given.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -283,12 +284,23 @@ class Replica:
                     raise NotCarried(f"a {motion.kind} is no question for a number", "Ask for ballots on it")
                 ballots.in_time(motion, time.time_ns())
                 text, _ = ballots.question_of(motion.payload)
-                value = self._estimator(text, motion.expires_utc_ns)
+                value = self._own_number(text, motion.expires_utc_ns)
                 given.append(ballots.estimate(self._signer, committee, motion, value))
             except SwarmError as error:
                 self._note("refused", str(error))
                 given.append(error)
         return committee.epoch, given
+
+    def _own_number(self, text: str, until_utc_ns: int) -> float:
+        try:
+            value = float(self._estimator(text, until_utc_ns))
+        except SwarmError:
+            raise
+        except Exception as error:
+            raise BadBallot(f"this voter has no number ({type(error).__name__}: {error})", "Ask again") from error
+        if not math.isfinite(value):
+            raise BadBallot(f"this voter's number is {value}", "Ask for one that is finite")
+        return value
 
     def decide(self, bodies: Sequence[bytes], patience_s: float) -> list[Answer]:
         """Have requests decided, and wait for that. The same request may come again: it is decided once.

@@ -430,7 +430,7 @@ class SwarmClient:
         measure: str = "var",
         *,
         tolerance: float,
-        confidence: float | None = 0.99,
+        confidence: float | None = None,
         method: str = "",
         horizon_days: int = 1,
         calculation: CalculationType | str = CalculationType.VAR_CVAR,
@@ -443,7 +443,8 @@ class SwarmClient:
         Parameters
         ----------
         measure, method, confidence : str, str, float
-            Of the figure, as reports name them; the first that fits, where ``method`` is empty.
+            Of the figure, as reports name them; the first that fits, where ``method`` is empty. Figures of a tail need
+            their confidence.
         tolerance : float
             How far from the median a voter's number may be and be no outlier.
         calculation : CalculationType

@@ -72,17 +72,20 @@ def figure(question: Question, answer: AgentAnswer) -> float:
     Raises
     ------
     InvalidRequest
-        The agent has not answered, or its report has no such figure.
+        The agent has not answered, or its report has no such figure, or has it at several levels and none is named.
     """
     if answer.report is None:
         raise InvalidRequest(f"{answer.agent_id} has no answer ({answer.reason})", "Ask again, or something else")
-    for each in answer.report.all_estimates():
-        same = each.measure == question.measure and each.method_label.startswith(question.method)
-        if same and question.confidence in {None, each.confidence}:
-            return each.value
-    known = sorted({each.measure for each in answer.report.all_estimates()})
+    known = answer.report.all_estimates()
+    alike = [each for each in known if each.measure == question.measure]
+    fit = [each for each in alike if each.method_label.startswith(question.method)]
+    fit = [each for each in fit if question.confidence in {None, each.confidence}]
+    if len({each.confidence for each in fit}) == 1:
+        return fit[0].value
+    wanted = f"{question.measure} by {question.method or 'any method'}"
+    wanted += f" at {question.confidence}" if question.confidence is not None else ""
+    levels = (each.method_label + (f" at {each.confidence}" if each.confidence is not None else "") for each in alike)
+    has = list(dict.fromkeys(levels)) or sorted({each.measure for each in known})
     raise InvalidRequest(
-        f"the report of {answer.agent_id} has no {question.measure} by {question.method or 'any method'}"
-        + (f" at {question.confidence}" if question.confidence is not None else ""),
-        f"It has: {', '.join(known)}",
+        f"the report of {answer.agent_id} has {'more than one' if fit else 'no'} {wanted}", f"It has: {', '.join(has)}"
     )

@@ -151,9 +151,11 @@ def test_every_motion_is_decided_by_the_others(committee, client):
 
 def test_a_number_is_agreed_on_that_the_others_have_had_calculated(committee, client):
     book = Portfolio.equal_weights(client.snapshot().symbols[:5], value=1e6)
-    wanted = client.agree(book, tolerance=1e-9, deadline_s=DEADLINE_S, committee=committee).number.median
+    wanted = client.agree(
+        book, tolerance=1e-9, confidence=0.99, deadline_s=DEADLINE_S, committee=committee
+    ).number.median
     for _ in range(8):
-        found = client.agree(book, tolerance=1e-9, deadline_s=DEADLINE_S, committee=committee)
+        found = client.agree(book, tolerance=1e-9, confidence=0.99, deadline_s=DEADLINE_S, committee=committee)
         assert found.number.median == wanted
         liars = {one.voter for one in found.asked.estimates if one.value != wanted}
         assert set(found.number.outliers) == liars <= {LIAR}

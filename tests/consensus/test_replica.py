@@ -10,6 +10,7 @@ from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from cluster import head
@@ -317,6 +318,21 @@ def test_voters_sign_their_own_numbers_and_say_why_they_have_none(house):
         NotCarried,
         Malformed,
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(lambda: None, "TypeError"), (lambda: 1 / 0, "division"), (lambda: float("nan"), "is nan")]
+)
+def test_a_calculation_that_fails_is_a_refusal_that_says_so(house, value, words):
+    house.end(0)
+    broken = house.begin(0, estimator=lambda *_: value())
+    question = packed(ballots.motion_fields(motion("number", ballots.question("how much?", tolerance=0.01))))
+    (refusal,) = broken.estimates([question])[1]
+    assert isinstance(refusal, BadBallot) and words in str(refusal)
+    house.end(0)
+    whole = house.begin(0, estimator=lambda *_: np.float32(0.5))
+    (given,) = whole.estimates([question])[1]
+    assert type(given.value) is float
 
 
 def forged_vote(house, liar, view, digest, kind=Kind.NOTARIZE, epoch=0):
