@@ -273,10 +273,11 @@ class Replica:
     def estimates(self, motions: Sequence[bytes]) -> tuple[int, list[Estimate | SwarmError]]:
         """The epoch, and this voter's own number for each motion that asks for one (packed fields), or why it has none.
 
-        That may take as long as the motion does; nothing of who is no voter in this epoch.
+        That may take as long as the motion does, or as anybody may wait; nothing of who is no voter in this epoch.
         """
         committee = self._core.committee
         given: list[Estimate | SwarmError] = []
+        latest_utc_ns = time.time_ns() + int(MOST_PATIENCE_S * 1e9)
         for data in motions if self._signer.public in committee.keys else ():
             try:
                 motion = ballots.motion_of(unpacked(data))
@@ -284,7 +285,7 @@ class Replica:
                     raise NotCarried(f"a {motion.kind} is no question for a number", "Ask for ballots on it")
                 ballots.in_time(motion, time.time_ns())
                 text, _ = ballots.question_of(motion.payload)
-                value = self._own_number(text, motion.expires_utc_ns)
+                value = self._own_number(text, min(motion.expires_utc_ns, latest_utc_ns))
                 given.append(ballots.estimate(self._signer, committee, motion, value))
             except SwarmError as error:
                 self._note("refused", str(error))

@@ -29,7 +29,7 @@ from consensus.errors import (
     UnknownKind,
 )
 from consensus.peers import NOBODY
-from consensus.replica import Replica
+from consensus.replica import MOST_PATIENCE_S, Replica
 from consensus.seats import Seat
 from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import KeyUnusable, load_key
@@ -299,7 +299,8 @@ def test_voters_sign_their_own_numbers_and_say_why_they_have_none(house):
     def none(text, until):
         raise NotCarried(f"nothing is known of {text}", "Ask something else")
 
-    estimators = [lambda *_: 0.031, lambda *_: 0.032, lambda *_: 1e300, none]
+    until: list[int] = []
+    estimators = [lambda _, until_ns: until.append(until_ns) or 0.031, lambda *_: 0.032, lambda *_: 1e300, none]
     for number, estimator in enumerate(estimators):
         house.end(number)
         house.begin(number, estimator=estimator)
@@ -311,6 +312,7 @@ def test_voters_sign_their_own_numbers_and_say_why_they_have_none(house):
     assert isinstance(refusal, NotCarried)
     decision = house.decide(ballots.encode(Estimated(0, asked, tuple(given))))
     assert decision.number == ballots.Agreed(median=0.032, trimmed_mean=0.032, outliers=(2,))
+    assert max(until) < time.time_ns() + MOST_PATIENCE_S * 1e9  # though the motion never expires
     late = packed(ballots.motion_fields(motion("number", asked.payload, expires=1)))
     other = packed(ballots.motion_fields(motion()))
     assert [type(said) for said in house.replicas[0].estimates([late, other, b"garbage"])[1]] == [
