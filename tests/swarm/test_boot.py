@@ -84,6 +84,7 @@ def test_port_that_somebody_takes_while_ray_starts_is_named_and_nothing_is_left(
     assert eventually(lambda: not traces.files()), traces.files()
 
 
+LATE_S = 400.0
 LATE = """
 import os, sys, threading
 from pathlib import Path
@@ -101,7 +102,7 @@ def begun(launcher):
     return head.Head(launcher, f"127.0.0.1:{port}", "", "")
 
 def start():
-    log, deadline_s = Path(sys.argv[1], "ray.log"), 180.0
+    log, deadline_s = Path(sys.argv[1], "ray.log"), 300.0
     started.append(head.start(port=port, dashboard_port=dashboard_port, cpus=1, log=log, deadline_s=deadline_s))
 
 def refused(launcher, deadline_s):
@@ -116,7 +117,7 @@ assert refused(begun(Process.of(os.getpid())), 0.2), "it takes too long"
 thread = threading.Timer(1.0, start)
 thread.start()
 try:
-    boot._join(f"127.0.0.1:{port}", Settings(ray=RaySettings(start_deadline_s=200.0)), begun(Process.of(os.getpid())))
+    boot._join(f"127.0.0.1:{port}", Settings(ray=RaySettings(start_deadline_s=330.0)), begun(Process.of(os.getpid())))
     thread.join()
     runtime.disconnect()
 finally:
@@ -126,6 +127,7 @@ print("joined")
 """
 
 
+@pytest.mark.timeout(3 * LATE_S)
 def test_a_ray_that_was_started_and_cannot_be_joined_yet_is_joined_when_it_can(tmp_path: Path, traces: Traces) -> None:
     with alone():
         for number in range(3):  # Ray ends whoever joins it, where a part of it lacks a core for half a minute
@@ -135,7 +137,7 @@ def test_a_ray_that_was_started_and_cannot_be_joined_yet_is_joined_when_it_can(t
                 [sys.executable, "-c", LATE, str(place), *map(str, free_ports(2))],
                 capture_output=True,
                 text=True,
-                timeout=TIMEOUT_S,
+                timeout=LATE_S,
                 check=False,
             )
             if "core_worker_process" not in done.stderr:
