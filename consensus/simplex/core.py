@@ -186,7 +186,7 @@ class Core:
         self._turn = Turn()
         self._pending = Pool(timing.most_pending, len(committee.keys) + 1)
         self._loss = LostLog(nonce, recovered)
-        self._supplied, self._asked = OnceAWhile(timing.supply_ns), OnceAWhile(timing.supply_ns)
+        self._supplied, self._helped, self._asked = (OnceAWhile(timing.supply_ns) for _ in range(3))
         self._standing_at = now_ns + timing.standing_ns
         self.passed_views = 0
         """Since this life began, over all epochs."""
@@ -886,9 +886,11 @@ class Core:
         """Send somebody what it may lack, of views from one on, not more often than is of use.
 
         Who has not said how far it is gets the last proof of finality, which shows how far it is behind. Who has it
-        gets what it asks for instead: the proof may be as large as all that a supply has room for.
+        gets what it asks for instead: the proof may be as large as all that a supply has room for. Neither is in the
+        way of the other: who is helped unasked sees what it lacks, and asks for that at once.
         """
-        if voter == self._voter or not self._supplied.due(voter, self._now):
+        given = self._helped if height is None else self._supplied
+        if voter == self._voter or not given.due(voter, self._now):
             return
         above = self.chain.height - 1 if height is None else height
         final, blocks = self.chain.supply(above, digests[:MOST_WANTED])

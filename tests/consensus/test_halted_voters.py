@@ -11,7 +11,7 @@ import pytest
 from consensus.simplex import chain, types
 from consensus.simplex import core as simplex
 from consensus.simplex.core import Core
-from consensus.simplex.types import Certificate, Kind, Message, Notice, Proposal, Request, Supply, Vote
+from consensus.simplex.types import Ask, Certificate, Kind, Message, Notice, Proposal, Request, Supply, Vote
 from consensus.simulator.world import MS, Weather, World
 
 MOST_VIEWS = 8
@@ -63,6 +63,26 @@ def test_who_missed_more_decisions_than_a_supply_may_hold_is_told_of_them_all() 
         assert len(world.nodes[0].core.chain.proofs_above(0)) > most
         world.heal()
         assert world.run(world.now / MS + 10_000, stop=partial(world.all_decided, bodies))
+
+
+def test_who_is_helped_unasked_and_sees_that_it_lacks_more_is_answered_at_once() -> None:
+    """Its question comes within a journey there and back of that help, always: it must not be refused as too soon."""
+    world = World(3)
+    world.cut = lambda a, b: 3 in (a, b)
+    for number in range(3):
+        world.submit(0, b"%d" % number)
+        assert world.run(world.now / MS + 2000, stop=partial(world.all_decided, [b"%d" % number], [0, 1, 2]))
+    (_, standing), *_ = world.nodes[3].core.wake(world.now + 10**9).messages
+    core, now = world.nodes[0].core, world.now + 10**9
+
+    def given(message: Message, after_ns: int) -> list[Supply]:
+        return [said for _, said in core.handle(3, message, now + after_ns).messages if isinstance(said, Supply)]
+
+    (unasked,) = given(standing, 0)
+    assert len(unasked.final) == 1
+    (answer,) = given(Ask(0, (), 0, 1), 1)
+    assert len(answer.final) == 3
+    assert not given(standing, 2) and not given(Ask(0, (), 0, 1), 2), "each not more often than is of use"
 
 
 def test_who_know_different_ends_of_a_view_are_told_of_each_others() -> None:
