@@ -265,7 +265,7 @@ class Core:
     def next_wake(self) -> int:
         """When :meth:`wake` is due, by the clock."""
         view = self._at(self._view)
-        marks = [view.leader_deadline, view.deadline, view.retry]
+        marks = [view.leader_deadline, view.deadline, view.retry, view.hint]
         if view.fill is not None and view.fill > self._now:  # a leader that is due and cannot propose waits for news
             marks.append(view.fill)
         if self._unsaid:
@@ -355,6 +355,8 @@ class Core:
             if view.proposal is None:
                 view.late = True
                 self._nullify()
+        elif view.hint is not None and now_ns >= view.hint:
+            self._hint()
         if view.retry is not None and now_ns >= view.retry:
             self._repeat()
         while self._unsaid and self._unsaid[0][0] <= now_ns:
@@ -688,7 +690,7 @@ class Core:
     def _nullify(self) -> None:
         """Give the present view up."""
         view = self._at(self._view)
-        view.leader_deadline = view.deadline = view.fill = None
+        view.leader_deadline = view.deadline = view.fill = view.hint = None
         if view.retry is None:
             view.retry = self._now + self._pace.pause(0) * self._timing.repeat_ns
         if not view.own.keys() & FORBIDDEN and self._may_vote(view.number):
@@ -779,18 +781,26 @@ class Core:
         due = self._now + self._pace.factor * self._timing.proposal_ns
         if view.proposal is None and view.leader_deadline is not None and due < view.leader_deadline and self._waits():
             view.leader_deadline = due
+            view.hint = self._now + self._pace.factor * self._timing.proposal_ns // 2
 
     def _waits(self) -> bool:
-        """Whether a leader has more to propose than a block that helps one before it."""
-        parent = self._parent()
-        path = None if parent is None else self.chain.path(parent[1])
-        if path is None:
-            return bool(self._pending)
-        return not self.chain.full(path) and not self._pending.within(self.chain.subjects(path))
+        """Whether the leader has more to propose than a block that helps one before it, or should have.
+
+        Not where a block behind it is not final or not known: it may know other requests than this replica, or another
+        end of a view, and wait before it helps.
+        """
+        return bool(self._pending) and self._parent() == (self.chain.view, self.chain.tip)
+
+    def _hint(self) -> None:
+        """Tell a leader that proposes nothing of a request: whoever brought it may have kept it from this one."""
+        leader, view = self.committee.leader(self._view), self._at(self._view)
+        view.hint = None
+        if view.proposal is None and leader != self._voter:
+            self._turn.messages += [(leader, Request(body)) for body in self._chosen(())[:1]]
 
     def _disarm(self) -> None:
         view = self._at(self._view)
-        view.begun = view.leader_deadline = view.deadline = view.fill = None
+        view.begun = view.leader_deadline = view.deadline = view.fill = view.hint = None
         if not view.own:
             view.retry = None
 

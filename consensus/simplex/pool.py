@@ -9,7 +9,7 @@ fills the room of own clients must not keep a liar in office.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from consensus.simplex.types import MOST_BLOCK_BYTES, MOST_REQUEST_BYTES, MOST_REQUESTS
@@ -50,10 +50,6 @@ class Pool:
         """Whether a request about this waits, and would wait no less if this source brought it."""
         held = self._source.get(subject)
         return held is not None and (held <= OWN or source != OWN)
-
-    def within(self, subjects: Set[bytes]) -> bool:
-        """Whether nothing waits but what is about these."""
-        return self._source.keys() <= subjects
 
     def add(self, subject: bytes, body: bytes, source: int) -> bool:
         """Let a request wait; what own clients ask for too goes into their turn. Whether one about this waits now."""

@@ -28,6 +28,8 @@ class View:
     """When the view is given up."""
     late: bool = False
     """Whether it was given up here for want of time."""
+    hint: int | None = None
+    """When its leader is told of a request: it may not know one that this replica waits for it to propose."""
     fill: int | None = None
     """When its leader proposes an empty block, having nothing else."""
     retry: int | None = None

@@ -184,6 +184,35 @@ def a_network_a_little_slower_than_usual(core: type[Core]) -> None:
     assert {node.core.nullified_views for node in world.nodes} == {0}
 
 
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_leader_from_whom_a_request_is_kept_is_not_given_up_for_it(behind: bool) -> None:
+    a_request_that_is_told_to_some(Core, behind=behind)
+
+
+def a_request_that_is_told_to_some(core: type[Core], *, behind: bool) -> None:
+    """A liar tells f+1 of it, and gives the view up with them; before it was ``behind`` it led, and kept to itself that
+    its block is final: then the leader has something to wait for, and waits longer than others do for a proposal."""
+
+    def keeps_to_itself(_node: Node, turn: Turn) -> list[tuple[int | None, Message | bytes]]:
+        return [(to, said) for to, said in turn.messages if isinstance(said, (Proposal, Vote))]
+
+    liar, view, leader = (1, 2, 2) if behind else (3, 1, 1)
+    world = World(3, liars={liar: keeps_to_itself}, core=core)
+    honest = [number for number in range(4) if number != liar]
+    assert world.committee.leader(view) == leader
+    world.run(100)  # liars draw breath
+    if behind:
+        world.submit(liar, b"first")
+        assert world.run(120, stop=lambda: all(world.nodes[number].core.view == view for number in honest))
+    given_up = signed(world.nodes[liar].seal, world.committee, liar, Kind.NULLIFY, view, NOTHING)
+    for number in honest:
+        world._transmit(liar, number, given_up)
+        if number != leader:
+            world._transmit(liar, number, Request(b"kept from its leader"))
+    assert world.run(world.now / MS + 2 * VIEW_MS, stop=lambda: world.all_decided([b"kept from its leader"], honest))
+    assert {world.nodes[number].core.nullified_views for number in honest} == {0}
+
+
 def test_what_is_under_way_is_not_said_again_by_everybody_who_is_asked_for_it() -> None:
     """A client asks all where its leader takes long: that must not be the moment at which all tell all."""
     world = World(3)

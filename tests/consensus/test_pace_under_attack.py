@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from consensus.simplex.core import Core, Timing, Turn
-from consensus.simplex.types import NOTHING, Kind, Message, Notice, Proposal, Standing, Supply, Vote
+from consensus.simplex.types import NOTHING, Kind, Message, Notice, Proposal, Request, Standing, Supply, Vote
 from consensus.simulator.liars import signed
 from consensus.simulator.world import MS, Node, Weather, World
 from tests.consensus.test_mutants import TellsLater
@@ -116,3 +116,44 @@ def test_f_leaders_cannot_drive_timers_up_for_ever(size: int, delay_ms: float, c
     assert sorted(taken)[50] < 300.0 or core is TellsLater
     assert max(taken) < 5_000.0
     assert attacked.factor <= 8
+
+
+def test_requests_that_are_kept_from_leaders_do_not_drive_timers_up() -> None:
+    requests_that_are_kept_from_leaders(Core)
+
+
+def requests_that_are_kept_from_leaders(core: type[Core]) -> None:
+    """Two of seven are silent in their turns, and before that tell f+1 others of a request: these wait for it in vain
+    in the next view too, whose leader has not heard of it, and give that up with the two."""
+    faulty = SPOILERS[7]
+    world = World(3, nodes=7, liars=dict.fromkeys(faulty, lambda _node, _turn: []), core=core)
+    honest = [number for number in range(7) if number not in faulty]
+    behind = [number + 1 for number in faulty]
+    told = [number for number in honest if number not in behind]
+    committee, cores = world.committee, [world.nodes[number].core for number in honest]
+    begun: set[int] = set()
+
+    def give_up(view: int) -> None:
+        for number in faulty:
+            vote = signed(world.nodes[number].seal, committee, number, Kind.NULLIFY, view, NOTHING)
+            for target in honest:
+                world._transmit(number, target, vote)
+
+    def attack() -> None:
+        (view, *others) = {one.view for one in cores}
+        leader = committee.leader(view)
+        if not others and view not in begun and (leader in behind or not any(one.pending for one in cores)):
+            begun.add(view)
+            for target in told if leader not in behind else ():
+                world._transmit(faulty[0], target, Request(b"kept from most, %d" % view))
+            if leader in faulty:
+                later = 1.1 * PROPOSAL_MS * max(one._pace.factor for one in cores)
+                world.at(world.now / MS + later, partial(give_up, view))
+            elif leader in behind:
+                give_up(view)
+        world.at(world.now / MS + 1.0, attack)
+
+    attack()
+    world.run(3000)
+    assert max(one._pace.factor for one in cores) <= 2
+    assert len(begun) > 50
