@@ -334,6 +334,12 @@ class Core:
                     self._take(message.body, sender)
         return self._ended()
 
+    def _say_what_was_under_way(self, view: View) -> None:
+        """Tell of what own clients asked for in a block that others have perhaps not seen."""
+        for body in view.proposal.block.requests if view.proposal is not None else ():
+            if self._pending.waits(self._application.subject(body), OWN):
+                self._say_all(Request(body))
+
     def lost(self, voter: int, now_ns: int) -> Turn:
         """Hear that a voter's process has ended. It is not waited for until it is heard again; an error costs views."""
         self._now = now_ns
@@ -350,6 +356,7 @@ class Core:
         if view.deadline is not None and now_ns >= view.deadline:
             view.late = True
             self._nullify()
+            self._say_what_was_under_way(view)
         elif view.leader_deadline is not None and now_ns >= view.leader_deadline:
             view.leader_deadline = None
             if view.proposal is None:

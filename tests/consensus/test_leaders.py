@@ -213,6 +213,19 @@ def a_request_that_is_told_to_some(core: type[Core], *, behind: bool) -> None:
     assert {world.nodes[number].core.nullified_views for number in honest} == {0}
 
 
+def test_a_request_that_its_leader_proposed_to_one_alone_waits_for_no_repetition() -> None:
+    """Who was asked for it said it to nobody, since it was under way; with its view that voter gives this up too."""
+
+    def to_one(_node: Node, turn: Turn) -> list[tuple[int | None, Message | bytes]]:
+        return [(3, said) for _, said in turn.messages if isinstance(said, Proposal)]
+
+    world = World(3, liars={1: to_one})
+    world.run(100)  # liars draw breath
+    world.submit(1, b"asked")
+    assert world.run(120, stop=lambda: world.nodes[3].core._at(1).proposal is not None)
+    assert decided_after(world, [3], b"asked") < VIEW_MS + PROPOSAL_MS + 2 * ROUND_MS
+
+
 def test_what_is_under_way_is_not_said_again_by_everybody_who_is_asked_for_it() -> None:
     """A client asks all where its leader takes long: that must not be the moment at which all tell all."""
     world = World(3)
