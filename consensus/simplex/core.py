@@ -826,7 +826,7 @@ class Core:
         for _, body in islice(self._pending.in_turn(), REPEATED_REQUESTS):
             self._say_all(Request(body))
         self._tell_standing(None, 0)
-        if self._wanted:
+        if self._wanted or self._first_unknown() < self._view:
             self._ask(None)
 
     def _at(self, number: int) -> View:

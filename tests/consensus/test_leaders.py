@@ -282,6 +282,17 @@ def test_a_leader_that_came_past_a_view_without_its_certificate_asks_for_it_and_
     assert [message.block.requests for _, message in turn.messages if isinstance(message, Proposal)] == [(b"first",)]
 
 
+def test_who_knows_no_end_of_a_view_that_is_over_asks_all_for_it_when_nothing_goes_on() -> None:
+    world = World(3)
+    core = world.nodes[world.committee.leader(4)].core
+    core.handle(0, Supply((), (), (nullification(world, 2),)), 0)
+    core.submit([b"request"], 0)
+    asked: list[Ask] = []
+    while core.next_wake < 500 * MS:  # nobody answers, nobody proposes
+        asked += [message for to, message in core.wake(core.next_wake).messages if to is None and type(message) is Ask]
+    assert asked and set(asked) == {Ask(0, (), 0, view=1)}
+
+
 def nullification(world: World, view: int) -> Certificate:
     votes = [signed(node.seal, world.committee, node.number, Kind.NULLIFY, view, NOTHING) for node in world.nodes[:3]]
     return Certificate(Kind.NULLIFY, 0, view, NOTHING, tuple((vote.voter, vote.signature) for vote in votes))
