@@ -334,12 +334,6 @@ class Core:
                     self._take(message.body, sender)
         return self._ended()
 
-    def _say_what_was_under_way(self, view: View) -> None:
-        """Tell of what own clients asked for in a block that others have perhaps not seen."""
-        for body in view.proposal.block.requests if view.proposal is not None else ():
-            if self._pending.waits(self._application.subject(body), OWN):
-                self._say_all(Request(body))
-
     def lost(self, voter: int, now_ns: int) -> Turn:
         """Hear that a voter's process has ended. It is not waited for until it is heard again; an error costs views."""
         self._now = now_ns
@@ -771,11 +765,9 @@ class Core:
     def _skip_leader(self) -> None:
         """Wait for no leader that was silent in its turns, whose process has ended, or that has given its view up."""
         leader, view = self.committee.leader(self._view), self._at(self._view)
-        skipped = leader in self._lost or self._view - self._heard[leader] > self._timing.skip_views
-        skipped = skipped or view.given_up_by(
-            leader, self._checker
-        )  # with its signature, else anybody could end a view
-        if skipped and leader != self._voter and view.retry is None:
+        silent = leader in self._lost or self._view - self._heard[leader] > self._timing.skip_views
+        # The leader's word counts with its signature: else anybody could end a view.
+        if (silent or view.given_up_by(leader, self._checker)) and leader != self._voter and view.retry is None:
             self._nullify()
 
     def _arm(self) -> None:
@@ -786,12 +778,17 @@ class Core:
             view.begun = self._now
             view.leader_deadline = view.deadline = self._now + self._pace.factor * self._timing.view_ns
         due = self._now + self._pace.factor * self._timing.proposal_ns
-        if view.proposal is None and view.leader_deadline is not None and due < view.leader_deadline and self._waits():
+        if (
+            view.proposal is None
+            and view.leader_deadline is not None
+            and due < view.leader_deadline
+            and self._proposal_is_due()
+        ):
             view.leader_deadline = due
             view.hint = self._now + self._pace.factor * self._timing.proposal_ns // 2
 
-    def _waits(self) -> bool:
-        """Whether the leader has more to propose than a block that helps one before it, or should have.
+    def _proposal_is_due(self) -> bool:
+        """Whether the leader should propose now, and not only a block that helps one before it.
 
         Not where a block behind it is not final or not known: it may know other requests than this replica, or another
         end of a view, and wait before it helps.
@@ -804,6 +801,12 @@ class Core:
         view.hint = None
         if view.proposal is None and leader != self._voter:
             self._turn.messages += [(leader, Request(body)) for body in self._chosen(())[:1]]
+
+    def _say_what_was_under_way(self, view: View) -> None:
+        """Tell of what own clients asked for in a block that others have perhaps not seen."""
+        for body in view.proposal.block.requests if view.proposal is not None else ():
+            if self._pending.waits(self._application.subject(body), OWN):
+                self._say_all(Request(body))
 
     def _disarm(self) -> None:
         view = self._at(self._view)

@@ -214,12 +214,16 @@ def a_request_that_is_told_to_some(core: type[Core], *, behind: bool) -> None:
 
 
 def test_a_request_that_its_leader_proposed_to_one_alone_waits_for_no_repetition() -> None:
+    a_proposal_to_one_alone(Core)
+
+
+def a_proposal_to_one_alone(core: type[Core]) -> None:
     """Who was asked for it said it to nobody, since it was under way; with its view that voter gives this up too."""
 
     def to_one(_node: Node, turn: Turn) -> list[tuple[int | None, Message | bytes]]:
         return [(3, said) for _, said in turn.messages if isinstance(said, Proposal)]
 
-    world = World(3, liars={1: to_one})
+    world = World(3, liars={1: to_one}, core=core)
     world.run(100)  # liars draw breath
     world.submit(1, b"asked")
     assert world.run(120, stop=lambda: world.nodes[3].core._at(1).proposal is not None)

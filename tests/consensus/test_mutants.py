@@ -42,6 +42,8 @@ from tests.consensus.test_leaders import (
     a_leader_that_proposes_to_some,
     a_network_a_little_slower_than_usual,
     a_network_slower_than_the_timers,
+    a_proposal_to_one_alone,
+    a_request_that_is_told_to_some,
     four_decide_without_another_block,
     ten_seconds_alone,
 )
@@ -460,8 +462,22 @@ class GivesUpAlone(Core):
 class HelpsInHaste(Core):
     """A leader whose only work is a block that is not final yet is given up as if somebody waited for its own."""
 
-    def _waits(self) -> bool:
+    def _proposal_is_due(self) -> bool:
         return True
+
+
+class HidesRequests(Core):
+    """A leader is waited for, and not told of the request that it is waited for."""
+
+    def _hint(self) -> None:
+        self._at(self._view).hint = None
+
+
+class KeepsWhatWasUnderWay(Core):
+    """What a client asked for in a block that was given up is not said to the others with that."""
+
+    def _say_what_was_under_way(self, view: View) -> None:
+        pass
 
 
 class FailsForEver(Core):
@@ -559,6 +575,9 @@ def test_mutant_is_noticed(mutant: type[Core], liars: tuple[str, ...] | None) ->
         (WaitsForTheSilent, a_leader_that_nobody_hears),
         (GivesUpAlone, a_leader_that_gives_its_view_up),
         (HelpsInHaste, a_network_a_little_slower_than_usual),
+        (HelpsInHaste, partial(a_request_that_is_told_to_some, behind=True)),
+        (HidesRequests, partial(a_request_that_is_told_to_some, behind=False)),
+        (KeepsWhatWasUnderWay, a_proposal_to_one_alone),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
