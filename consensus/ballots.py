@@ -14,6 +14,8 @@ increase   2f+1 approvals
 f+1 rejections defeat what one approval does not carry: 2f+1 can no longer approve. A request that is neither carried
 nor defeated is not valid, nor is a change of members that is defeated: what a request changes must show in it alone.
 A motion is decided once, whatever ballots are gathered for it later. One member, one ballot; weights play no part.
+Ballots that a member gives at a time it signs together: one signature over the root of their :mod:`.hashtree`, in which
+each has a place. So a batch costs as many signatures as one motion, to make and to verify.
 
 Everything here is a pure function of bytes and committees. Deadlines are for electors and clients, who have clocks: a
 decision that is shown after its motion's deadline loosens nothing, whatever its certificate says.
@@ -29,8 +31,10 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
+from consensus import hashtree
 from consensus.errors import (
     BadBallot,
     BadEvidence,
@@ -41,6 +45,7 @@ from consensus.errors import (
     TooLarge,
     UnknownKind,
 )
+from consensus.hashtree import HASH_BYTES
 from consensus.simplex import crypto, proofs
 from consensus.simplex.crypto import Checker, Signs
 from consensus.simplex.types import (
@@ -67,6 +72,10 @@ MOST_JUDGED: Final = 8192
 """Requests whose judgement is remembered."""
 MOST_READ: Final = 1024
 """Requests that are remembered themselves."""
+MOST_VERIFIED: Final = 4096
+"""Signatures that are remembered as genuine, or not: one may stand on many ballots."""
+MOST_TOGETHER: Final = 64
+"""Ballots under one signature."""
 
 
 class Direction(StrEnum):
@@ -107,6 +116,9 @@ class Choice(IntEnum):
     APPROVE = 1
     REJECT = 2
     ABSTAIN = 3
+
+
+_CHOICES: Final = {int(choice): choice for choice in Choice}
 
 
 class Outcome(StrEnum):
@@ -171,6 +183,22 @@ class Motion:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a ballot stands among those that were signed together."""
+
+    index: int
+    size: int
+    """How many there are, two or more."""
+    path: bytes
+    """As :func:`.hashtree.root` takes it."""
+
+    def __post_init__(self) -> None:
+        sound = _count(self.size) and _count(self.index) and self.index < self.size and 1 < self.size <= MOST_TOGETHER
+        if not sound or type(self.path) is not bytes or len(self.path) > MOST_TOGETHER.bit_length() * HASH_BYTES:
+            raise Malformed("a ballot's place among others is none", "Give what `Place` describes")
+
+
+@dataclass(frozen=True, slots=True)
 class Ballot:
     """One member's signed word on a motion."""
 
@@ -178,10 +206,12 @@ class Ballot:
     choice: Choice
     reason: str
     signature: bytes
+    place: Place | None = None
+    """None where nothing else was signed with it."""
 
     def __post_init__(self) -> None:
         sound = _voter(self.voter) and isinstance(self.reason, str) and _bytes(self.signature, SIGNATURE_BYTES)
-        if not sound:
+        if not sound or not (self.place is None or type(self.place) is Place):
             raise Malformed("a ballot names no voter, or its signature is none", "Give what `Ballot` describes")
         if len(self.reason.encode()) > MOST_REASON_BYTES:
             raise TooLarge("a ballot's reason is too long", f"Give at most {MOST_REASON_BYTES} bytes")
@@ -259,7 +289,7 @@ class Rules:
     """
 
     def __init__(self, committees: Callable[[], Sequence[Committee]], check: crypto.Verify = crypto.verify) -> None:
-        self._committees, self._check = committees, check
+        self._committees, self._check = committees, lru_cache(MOST_VERIFIED)(check)
         self._judged: dict[tuple[int, bytes], Refused | Malformed | None] = {}
         self._read: dict[bytes, tuple[Body, bytes]] = {}
 
@@ -341,7 +371,12 @@ def new_motion(
 
 
 def ballot(signer: Signs, committee: Committee, motion: Motion, choice: Choice, reason: str = "") -> Ballot:
-    """A member's ballot.
+    """A member's ballot; raises as :func:`ballots_on`."""
+    return ballots_on([(motion, choice, reason)], signer, committee)[0]
+
+
+def ballots_on(said: Sequence[tuple[Motion, Choice, str]], signer: Signs, committee: Committee) -> list[Ballot]:
+    """A member's ballots on some motions, each with its choice and reason; signed together, up to 64 at a time.
 
     Raises
     ------
@@ -349,7 +384,16 @@ def ballot(signer: Signs, committee: Committee, motion: Motion, choice: Choice, 
         The key is no member's.
     """
     voter = _member(signer, committee)
-    return Ballot(voter, choice, reason, signer.sign(_ballot_bytes(committee, motion.id, choice, reason)))
+    given: list[Ballot] = []
+    for first in range(0, len(said), MOST_TOGETHER):
+        together = said[first : first + MOST_TOGETHER]
+        words = [_ballot_bytes(committee, motion.id, choice, reason) for motion, choice, reason in together]
+        top, paths = hashtree.tree(words)
+        signature = signer.sign(words[0] if len(words) == 1 else _together_bytes(committee, top))
+        for index, (_, choice, reason) in enumerate(together):
+            place = Place(index, len(words), paths[index]) if len(words) > 1 else None
+            given.append(Ballot(voter, choice, reason, signature, place))
+    return given
 
 
 def estimate(signer: Signs, committee: Committee, motion: Motion, value: float) -> Estimate:
@@ -366,8 +410,15 @@ def estimate(signer: Signs, committee: Committee, motion: Motion, value: float) 
 
 def genuine(given: Ballot, committee: Committee, motion_id: bytes, check: crypto.Verify = crypto.verify) -> bool:
     """Whether a member of this epoch has signed a ballot for this motion."""
-    message = _ballot_bytes(committee, motion_id, given.choice, given.reason)
-    return committee.counts(given.voter) and check(committee.keys[given.voter], message, given.signature)
+    if not committee.counts(given.voter):
+        return False
+    message, place = _ballot_bytes(committee, motion_id, given.choice, given.reason), given.place
+    if place is not None:
+        top = _root(message, place.index, place.size, place.path)
+        if top is None:
+            return False
+        message = _together_bytes(committee, top)
+    return check(committee.keys[given.voter], message, given.signature)
 
 
 def estimated(given: Estimate, committee: Committee, motion_id: bytes, check: crypto.Verify = crypto.verify) -> bool:
@@ -447,10 +498,11 @@ def outcome(asked: Moved | Estimated, committee: Committee, check: crypto.Verify
         _check_estimates(asked, committee, check)
         return Outcome.AGREED
     _in_order([given.voter for given in asked.ballots])
+    motion_id = asked.motion.id
     for given in asked.ballots:
         if not committee.counts(given.voter):
             raise BadBallot(f"a ballot by {given.voter}, who is no member in this epoch", "Leave it out")
-        if not genuine(given, committee, asked.motion.id, check):
+        if not genuine(given, committee, motion_id, check):
             raise BadBallot(f"the ballot of {given.voter} is not signed by it for this motion", "Leave it out")
     approvals = sum(given.choice is Choice.APPROVE for given in asked.ballots)
     rejections = sum(given.choice is Choice.REJECT for given in asked.ballots)
@@ -545,10 +597,9 @@ def encode(asked: Body) -> bytes:
     """
     match asked:
         case Moved():
-            given: list[Any] = [[b.voter, int(b.choice), b.reason, b.signature] for b in asked.ballots]
-            data = packed([1, asked.epoch, motion_fields(asked.motion), given])
+            data = packed([1, asked.epoch, motion_fields(asked.motion), _ballots_fields(asked.ballots)])
         case Estimated():
-            given = [[e.voter, e.value, e.signature] for e in asked.estimates]
+            given: list[Any] = [[e.voter, e.value, e.signature] for e in asked.estimates]
             data = packed([2, asked.epoch, motion_fields(asked.motion), given])
         case Quarantine():
             data = packed([3, proofs.encode(asked.proof), list(asked.keys), sorted(asked.quarantined)])
@@ -575,7 +626,7 @@ def decode(data: bytes) -> Body:
         if (tag == 2) is not (motion.kind == NUMBER):
             raise Malformed("a number takes estimates, all else ballots", "Send what `ballots` describes")
         asked = (
-            Moved(rest[0], motion, tuple(map(_ballot_of, rest[2])))
+            Moved(rest[0], motion, _ballots_of(rest[2]))
             if tag == 1
             else Estimated(rest[0], motion, tuple(map(_estimate_of, rest[2])))
         )
@@ -616,11 +667,30 @@ def motion_of(fields: Any) -> Motion:
     return Motion(kind, payload, expires, tuple(evidence), proposer, nonce)
 
 
-def _ballot_of(fields: Any) -> Ballot:
-    if not isinstance(fields, list) or len(fields) != 4 or type(fields[1]) is not int or fields[1] not in set(Choice):
-        raise Malformed("fields that are no ballot", "Send what `Ballot` describes")
-    voter, choice, reason, signature = fields
-    return Ballot(voter, Choice(choice), reason, signature)
+def _ballots_fields(given: Sequence[Ballot]) -> list[list[Any]]:
+    """Members who were asked the same and say the same have the same tree: a place is written where it changes."""
+    fields: list[list[Any]] = []
+    before: Place | None = None
+    for b in given:
+        place = [] if b.place is None else [None] if b.place == before else [b.place.index, b.place.size, b.place.path]
+        fields.append([b.voter, int(b.choice), b.reason, b.signature, *place])
+        before = b.place
+    return fields
+
+
+def _ballots_of(fields: list[Any]) -> tuple[Ballot, ...]:
+    given: list[Ballot] = []
+    before: Place | None = None
+    for one in fields:
+        if not isinstance(one, list) or len(one) not in (4, 5, 7):
+            raise Malformed("fields that are no ballot", "Send what `Ballot` describes")
+        voter, choice, reason, signature, *place = one
+        if type(choice) is not int or choice not in _CHOICES:
+            raise Malformed("a ballot that makes no choice", "Send what `Ballot` describes")
+        if len(place) != 1:
+            before = Place(*place) if place else None
+        given.append(Ballot(voter, _CHOICES[choice], reason, signature, before))
+    return tuple(given)
 
 
 def _estimate_of(fields: Any) -> Estimate:
@@ -655,8 +725,9 @@ def _check_quarantine(asked: Quarantine, committees: Sequence[Committee], check:
 
 def _check_estimates(asked: Estimated, committee: Committee, check: crypto.Verify) -> None:
     _in_order([given.voter for given in asked.estimates])
+    motion_id = asked.motion.id
     for given in asked.estimates:
-        if not estimated(given, committee, asked.motion.id, check):
+        if not estimated(given, committee, motion_id, check):
             raise BadBallot(f"the estimate of {given.voter} is no member's, or not signed by it", "Leave it out")
     if len(asked.estimates) < committee.quorum:
         raise NotCarried(
@@ -676,10 +747,17 @@ def _member(signer: Signs, committee: Committee) -> int:
     return committee.keys.index(signer.public)
 
 
+_root = lru_cache(MOST_TOGETHER)(hashtree.root)  # members who say the same have the same tree
+
+
 def _ballot_bytes(committee: Committee, motion_id: bytes, choice: Choice, reason: str) -> bytes:
     words = hashlib.sha256(reason.encode()).digest()
     body = struct.pack(">32sQ32sB32s", committee.chain, committee.epoch, motion_id, choice, words)
     return b"riskswarm/ballot/1\x00" + body
+
+
+def _together_bytes(committee: Committee, top: bytes) -> bytes:
+    return b"riskswarm/ballots/1\x00" + struct.pack(">32sQ32s", committee.chain, committee.epoch, top)
 
 
 def _estimate_bytes(committee: Committee, motion_id: bytes, value: float) -> bytes:

@@ -26,7 +26,7 @@ from typing import Any
 from cluster.errors import InvalidInput, Overloaded, SwarmError
 from consensus import ballots, decisions, epochs
 from consensus.asking import Reach
-from consensus.ballots import Ballot, Choice, Estimate, Estimated, Motion, Moved
+from consensus.ballots import Ballot, Choice, Estimate, Estimated, Motion, Moved, Place
 from consensus.decisions import Decision
 from consensus.epochs import Known
 from consensus.errors import BadCertificate, NoQuorum, Refused, StaleEpoch, Undecided
@@ -377,7 +377,8 @@ class CommitteeClient:
     def _sound(self, said: Any, committee: Committee, motion_id: bytes) -> Ballot | None:
         """What a seat gave as a ballot, if its voter signed it. It is made anew, since no field of it was checked."""
         try:
-            made = Ballot(said.voter, Choice(said.choice), said.reason, said.signature)
+            place = None if said.place is None else Place(said.place.index, said.place.size, said.place.path)
+            made = Ballot(said.voter, Choice(said.choice), said.reason, said.signature, place)
             return made if ballots.genuine(made, committee, motion_id, self._check) else None
         except Exception:  # a faulty replica may give anything; the others' ballots count
             return None

@@ -253,9 +253,10 @@ class Replica:
         committee, view = self._core.committee, self._core.view
         leads = committee.leader(view), committee.leader(view + 1)
         now, then = (next(iter(self.peers.seats_of(leader)), self.peers.number) for leader in leads)
-        given: list[Ballot | SwarmError] = []
         if self._signer.public not in committee.keys:
-            return committee.epoch, (now, then), given
+            return committee.epoch, (now, then), []
+        said: list[tuple[Motion, Choice, str]] = []
+        refused: list[SwarmError | None] = []
         for data in motions:
             try:
                 motion = ballots.motion_of(unpacked(data))
@@ -264,11 +265,13 @@ class Replica:
                 choice, reason = self._judge(motion, time.time_ns())
                 if choice is Choice.APPROVE and (why_not := ballots.unfit(motion, committee)):
                     choice, reason = Choice.REJECT, why_not
-                given.append(ballots.ballot(self._signer, committee, motion, choice, reason))
+                said.append((motion, choice, reason))
+                refused.append(None)
             except (Refused, Malformed) as error:
                 self._note("refused", str(error))
-                given.append(error)
-        return committee.epoch, (now, then), given
+                refused.append(error)
+        signed = iter(ballots.ballots_on(said, self._signer, committee))
+        return committee.epoch, (now, then), [next(signed) if why is None else why for why in refused]
 
     def estimates(self, motions: Sequence[bytes]) -> tuple[int, list[Estimate | SwarmError]]:
         """The epoch, and this voter's own number for each motion that asks for one (packed fields), or why it has none.

@@ -235,6 +235,25 @@ def test_ballots_that_are_none_are_refused_each_with_its_reason(calm):
         ballots.ballot(load_stranger(calm), calm.committee, moved, Choice.APPROVE)
 
 
+def test_a_voter_signs_what_it_says_at_a_time_together_and_refuses_one_by_one(calm):
+    asked = [motion() for _ in range(5)]
+    questions = [packed(ballots.motion_fields(one)) for one in asked]
+    questions[1:1] = [b"no motion", packed(["raise_limits", b"", FAR_NS, [], "", bytes(16)])]
+    columns = [calm.replicas[number].ballots(questions)[2] for number in range(3)]
+    for said in columns:
+        assert isinstance(said[1], InvalidInput) and isinstance(said[2], UnknownKind)
+        assert len({one.signature for place, one in enumerate(said) if place not in (1, 2)}) == 1
+    bodies = [
+        ballots.encode(Moved(0, one, tuple(own)))
+        for one, *own in zip(asked, *([*said[:1], *said[3:]] for said in columns), strict=True)
+    ]
+    before = calm.replicas[3].status()["ballots_verified"]
+    found = [decision.outcome for decision in map(calm.decide, bodies)]
+    assert found == [Outcome.APPROVED] * 5
+    assert head.until(lambda: calm.replicas[3].log(0, 10**6)[-1][0] == asked[-1].id, PATIENCE_S)
+    assert calm.replicas[3].status()["ballots_verified"] == before + 3
+
+
 def load_stranger(household):
     seat = Seat(household.seats[0].folder.parent / "stranger")
     return seat.signer(may_make=True)

@@ -282,9 +282,14 @@ class Assembly:
     def _ballots(
         self, committee: Committee, moved: Motion, voters: Sequence[int], choice: Choice = Choice.APPROVE
     ) -> tuple[Ballot, ...]:
-        return tuple(
-            ballots.ballot(self._seal(committee, voter), committee, moved, choice, "its reason") for voter in voters
-        )
+        """Those who are asked other things at the same time sign all of it together, and need not be asked the same."""
+        given: list[Ballot] = []
+        for voter in voters:
+            said = [(self._made("note", b"another"), choice, "") for _ in range(self.chance.choice([0, 0, 3]))]
+            place = self.chance.randint(0, len(said))
+            said.insert(place, (moved, choice, "its reason"))
+            given.append(ballots.ballots_on(said, self._seal(committee, voter), committee)[place])
+        return tuple(given)
 
     def _seal(self, committee: Committee, voter: int) -> Seal:
         return self.seals[committee.keys[voter]]
