@@ -26,10 +26,12 @@ from typing import Any
 from cluster.errors import InvalidInput, Overloaded, SwarmError
 from consensus import ballots, decisions, epochs
 from consensus.asking import Reach
-from consensus.ballots import Ballot, Choice, Estimate, Estimated, Motion, Moved, Place
+from consensus.ballots import Ballot, Choice, Estimate, Estimated, Moved, Place
 from consensus.decisions import Decision
 from consensus.epochs import Known
 from consensus.errors import BadCertificate, NoQuorum, Refused, StaleEpoch, Undecided
+from consensus.motions import NUMBER, Motion, in_time, motion_fields, new_motion, question
+from consensus.rules import needed
 from consensus.seats import replica_name
 from consensus.simplex import crypto, proofs
 from consensus.simplex.crypto import Checker
@@ -138,14 +140,14 @@ class CommitteeClient:
         """
         patience_s = self._deadline_s if deadline_s is None else deadline_s
         now_ns = time.time_ns()
-        motion = ballots.new_motion(
+        motion = new_motion(
             kind,
             payload,
             expires_utc_ns=now_ns + int(patience_s * 1e9),
             evidence=evidence,
             proposer=self._proposer,
         )
-        ballots.in_time(motion, now_ns)
+        in_time(motion, now_ns)
         return motion
 
     def vote(self, motion: Motion) -> tuple[int, tuple[Ballot, ...]]:
@@ -186,7 +188,7 @@ class CommitteeClient:
         Undecided, NoQuorum
             As :meth:`propose`.
         """
-        asked = self.motion(ballots.NUMBER, ballots.question(text, tolerance), deadline_s=deadline_s)
+        asked = self.motion(NUMBER, question(text, tolerance), deadline_s=deadline_s)
         since: int | None = None  # the first try may have had it agreed on
         while True:
             epoch, given = self._estimates(asked)
@@ -280,12 +282,12 @@ class CommitteeClient:
 
     def _polled(self, motions: list[Motion], give_up_ns: int) -> tuple[int, list[tuple[Ballot, ...]]] | None:
         """Ballots of one round; None where the committee changes, and the next round will know more."""
-        questions = [packed(ballots.motion_fields(motion)) for motion in motions]
+        questions = [packed(motion_fields(motion)) for motion in motions]
         by_epoch: dict[int, list[list[Any]]] = {}
         columns: list[list[Any]] = []
         epoch = self.present.epoch
         leaders: dict[int, tuple[Any, Any]] = {}
-        least = max(ballots.needed(motion.direction, self.present) for motion in motions)
+        least = max(needed(motion.direction, self.present) for motion in motions)
         doubted = self._reach.doubted()
         asking = max(least, self.present.faults + 1)  # one of them is honest, and says who leads
         for seat, answer in self._reach.hedged(
@@ -303,7 +305,7 @@ class CommitteeClient:
                     return None  # there are others to be asked
                 continue
             committee = self.known.committees[epoch]
-            least = max(ballots.needed(motion.direction, committee) for motion in motions)
+            least = max(needed(motion.direction, committee) for motion in motions)
             given = self._given(motions, columns, committee, doubted)
             if all(_settled(motion, own, committee) for motion, own in zip(motions, given, strict=True)):
                 return epoch, given
@@ -319,13 +321,13 @@ class CommitteeClient:
 
     def _estimates(self, asked: Motion) -> tuple[int, list[Estimate]]:
         """The epoch, and a quorum's signed numbers, as quickly as they come; of their median two are honest."""
-        question = packed(ballots.motion_fields(asked))
+        words = packed(motion_fields(asked))
         while True:
             present, doubted = self.present, self._reach.doubted()
             given: dict[int, Estimate] = {}
             refusals: list[SwarmError] = []
             ahead = behind = 0
-            for _, answer in self._reach.hedged("estimates", [question], asking=None, until_ns=asked.expires_utc_ns):
+            for _, answer in self._reach.hedged("estimates", [words], asking=None, until_ns=asked.expires_utc_ns):
                 match answer:
                     case (int() as theirs, [said]) if theirs == present.epoch:
                         if isinstance(said, SwarmError):
@@ -498,4 +500,4 @@ def _left_s(until_utc_ns: int) -> float:
 def _settled(motion: Motion, given: Sequence[Ballot], committee: Committee) -> bool:
     approvals = sum(one.choice is Choice.APPROVE for one in given)
     rejections = sum(one.choice is Choice.REJECT for one in given)
-    return approvals >= ballots.needed(motion.direction, committee) or rejections > committee.faults
+    return approvals >= needed(motion.direction, committee) or rejections > committee.faults

@@ -14,8 +14,10 @@ from typing import Any, Final
 
 from cluster.errors import InvalidInput
 from consensus import ballots
-from consensus.ballots import Body, Estimated, Moved, Outcome, Quarantine
+from consensus.ballots import Body, Estimated, Moved, Quarantine
 from consensus.errors import BadCertificate, Refused
+from consensus.motions import Direction
+from consensus.rules import Agreed, Outcome, Rules, agreed, outcome
 from consensus.simplex import crypto
 from consensus.simplex.chain import Chain
 from consensus.simplex.crypto import Checker
@@ -70,13 +72,13 @@ class Decision:
         return finality_of(unpacked(self.evidence)[1])
 
     @property
-    def number(self) -> ballots.Agreed | None:
+    def number(self) -> Agreed | None:
         """The number that was agreed on, if one was."""
-        return ballots.agreed(self.asked, self.committee) if isinstance(self.asked, Estimated) else None
+        return agreed(self.asked, self.committee) if isinstance(self.asked, Estimated) else None
 
     def holds_at(self, now_utc_ns: int) -> bool:
         """Whether it may be acted on now: what loosens must be shown before its motion's deadline."""
-        if isinstance(self.asked, Quarantine) or self.asked.motion.direction is not ballots.Direction.INCREASE:
+        if isinstance(self.asked, Quarantine) or self.asked.motion.direction is not Direction.INCREASE:
             return True
         return now_utc_ns < self.asked.motion.expires_utc_ns
 
@@ -195,11 +197,11 @@ class Certified:
         if isinstance(asked, Quarantine):
             decided = Outcome.QUARANTINED
             before = [one for one in self.known if one.epoch <= self.committee.epoch]
-            fault = ballots.Rules(lambda: before, self.check).fault(ballots.encode(asked))
+            fault = Rules(lambda: before, self.check).fault(ballots.encode(asked))
             if fault is not None:
                 raise fault
         else:
-            decided = ballots.outcome(asked, self.committee, self.check)
+            decided = outcome(asked, self.committee, self.check)
         return Decision(asked, decided, height, self.committee.epoch, self.committee, self.evidence)
 
 
@@ -324,7 +326,7 @@ def _walk(finality: Finality, known: list[Committee], check: crypto.Verify) -> S
         raise BadCertificate("the blocks are no chain, or of another epoch", "Give what the committee answered")
     if not Checker(committee, check).certificate(finality.certificate):
         raise BadCertificate("the certificate is not signed by a quorum", "Believe nothing of it")
-    rules = ballots.Rules(lambda: known, check)
+    rules = Rules(lambda: known, check)
     for number, block in enumerate(finality.blocks):
         change = next((found for found in map(rules.change, block.requests) if found is not None), None)
         if change is not None:

@@ -22,11 +22,13 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from cluster.errors import Overloaded, SwarmError
-from consensus import ballots, decisions
-from consensus.ballots import Ballot, Choice, Estimate, Motion, Quarantine, Rules
+from consensus import ballots, decisions, rules
+from consensus.ballots import Ballot, Choice, Estimate, Quarantine
 from consensus.errors import BadBallot, BadEvidence, NotCarried, Refused, StaleEpoch
 from consensus.letters import Letters
+from consensus.motions import NUMBER, Motion, in_time, motion_of, question_of
 from consensus.peers import STRANGER, Peers
+from consensus.rules import Rules
 from consensus.seats import Seat
 from consensus.settings import ConsensusSettings, timing_of
 from consensus.simplex import crypto, proofs
@@ -148,9 +150,9 @@ class Replica:
         seat: Seat,
         settings: ConsensusSettings,
         send: Send,
-        judge: Judge = ballots.judge,
+        judge: Judge = rules.judge,
         number: int | None = None,
-        estimator: Estimator = ballots.no_estimate,
+        estimator: Estimator = rules.no_estimate,
     ) -> None:
         self._seat, self._settings, self._send, self._judge = seat, settings, send, judge
         self._estimator = estimator
@@ -259,11 +261,11 @@ class Replica:
         refused: list[SwarmError | None] = []
         for data in motions:
             try:
-                motion = ballots.motion_of(unpacked(data))
+                motion = motion_of(unpacked(data))
                 if self._core.voter in committee.quarantined:
                     raise BadBallot("this voter is quarantined, and its ballots count no more", "Ask the others")
                 choice, reason = self._judge(motion, time.time_ns())
-                if choice is Choice.APPROVE and (why_not := ballots.unfit(motion, committee)):
+                if choice is Choice.APPROVE and (why_not := rules.unfit(motion, committee)):
                     choice, reason = Choice.REJECT, why_not
                 said.append((motion, choice, reason))
                 refused.append(None)
@@ -283,11 +285,11 @@ class Replica:
         latest_utc_ns = time.time_ns() + int(MOST_PATIENCE_S * 1e9)
         for data in motions if self._signer.public in committee.keys else ():
             try:
-                motion = ballots.motion_of(unpacked(data))
-                if motion.kind != ballots.NUMBER:
+                motion = motion_of(unpacked(data))
+                if motion.kind != NUMBER:
                     raise NotCarried(f"a {motion.kind} is no question for a number", "Ask for ballots on it")
-                ballots.in_time(motion, time.time_ns())
-                text, _ = ballots.question_of(motion.payload)
+                in_time(motion, time.time_ns())
+                text, _ = question_of(motion.payload)
                 value = self._own_number(text, min(motion.expires_utc_ns, latest_utc_ns))
                 given.append(ballots.estimate(self._signer, committee, motion, value))
             except SwarmError as error:
@@ -627,7 +629,7 @@ class Replica:
         turns: list[Turn] = []
         for proof in self._proofs.values():
             try:
-                body = ballots.encode(ballots.quarantine(proof, self._core.chain.committees))
+                body = ballots.encode(rules.quarantine(proof, self._core.chain.committees))
             except BadEvidence:
                 continue  # it is done, or cannot be
             turn = self._core.submit([body], now_ns)
@@ -646,7 +648,7 @@ class Replica:
         There is room for all who vote: where there seems to be none, one against who votes no more goes.
         """
         committees = self._core.chain.committees
-        culprit = ballots.culprit_key(proof, committees)
+        culprit = rules.culprit_key(proof, committees)
         if culprit in self._proofs:
             return False
         if len(self._proofs) >= MOST_KEPT:

@@ -19,11 +19,11 @@ from typing import Any, Final
 from actors.consensus.agent import Terms
 from cluster import head, runtime, session
 from cluster.errors import BootFailed, InvalidRequest, SwarmError, SwarmUnavailable
-from consensus import ballots, seats
-from consensus.ballots import MEMBERSHIP
+from consensus import seats
 from consensus.committee import CommitteeClient
 from consensus.decisions import Decision
 from consensus.errors import NoQuorum, Refused, StaleEpoch, Undecided
+from consensus.motions import MEMBERSHIP, Motion, membership
 from consensus.seats import Seats, replica_name, seat_of
 from consensus.simplex.types import SIZES, Committee
 from hive.messages.calculation import Role
@@ -227,7 +227,7 @@ def _motion(
     coming: Sequence[bytes],
     said: Mapping[int, Any],
     deadline_s: float | None,
-) -> ballots.Motion:
+) -> Motion:
     """The motion that puts those who come into the places of those who leave."""
     instead = dict(zip(leaving, coming, strict=False))
     kept = [instead.get(key, key) for key in present.keys if key in instead or key not in leaving]
@@ -237,7 +237,7 @@ def _motion(
     quorum = 2 * ((len(keys) - 1) // 3) + 1
     if votes < quorum:
         raise NoQuorum(f"of the {len(keys)} voters {votes} would vote, and {quorum} are needed", "Run `swarm health`")
-    return committee.motion(MEMBERSHIP, ballots.membership(keys, quarantined), deadline_s=deadline_s)
+    return committee.motion(MEMBERSHIP, membership(keys, quarantined), deadline_s=deadline_s)
 
 
 def _taking_part(committee: CommitteeClient, numbers: Sequence[int], epoch: int) -> None:

@@ -150,8 +150,8 @@ class Block:
     digest: bytes = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        whole = all(_whole(x) for x in (self.epoch, self.view, self.height, self.parent_view))
-        if not whole or not _bytes(self.parent, DIGEST_BYTES) or self.view <= self.parent_view or self.height < 1:
+        whole = all(is_whole(x) for x in (self.epoch, self.view, self.height, self.parent_view))
+        if not whole or not is_bytes(self.parent, DIGEST_BYTES) or self.view <= self.parent_view or self.height < 1:
             raise Malformed("a block's numbers contradict each other", "Send what `Block` describes")
         if len(self.requests) > MOST_REQUESTS or not all(
             isinstance(request, bytes) and 0 < len(request) <= MOST_REQUEST_BYTES for request in self.requests
@@ -178,7 +178,7 @@ class Vote:
 
     def __post_init__(self) -> None:
         _check_subject(self.kind, self.epoch, self.view, self.digest)
-        if not _whole(self.voter) or self.voter >= max(SIZES) or not _bytes(self.signature, SIGNATURE_BYTES):
+        if not is_whole(self.voter) or self.voter >= max(SIZES) or not is_bytes(self.signature, SIGNATURE_BYTES):
             raise Malformed("a vote names no voter, or its signature is none", "Send what `Vote` describes")
 
     @property
@@ -201,8 +201,8 @@ class Certificate:
     def __post_init__(self) -> None:
         _check_subject(self.kind, self.epoch, self.view, self.digest)
         voters = [voter for voter, _ in self.signatures]
-        sound = all(_whole(voter) and voter < max(SIZES) for voter in voters) and voters == sorted(set(voters))
-        if not sound or not all(_bytes(signature, SIGNATURE_BYTES) for _, signature in self.signatures):
+        sound = all(is_whole(voter) and voter < max(SIZES) for voter in voters) and voters == sorted(set(voters))
+        if not sound or not all(is_bytes(signature, SIGNATURE_BYTES) for _, signature in self.signatures):
             raise Malformed("a certificate's voters are not in order", "Send what `Certificate` describes")
 
     @property
@@ -466,7 +466,7 @@ def _proposal(fields: list[Any]) -> Proposal:
 def _standing(fields: list[Any]) -> Standing:
     epoch, view, height, tip, certificate, voter, nonce, signature = _fields(fields, 8)
     _check_signer(voter, signature)
-    if not all(map(_whole, (epoch, view, height, nonce))) or not _bytes(tip, DIGEST_BYTES):
+    if not all(map(is_whole, (epoch, view, height, nonce))) or not is_bytes(tip, DIGEST_BYTES):
         raise Malformed("a standing's numbers are none", "Send what `Standing` describes")
     known = None if certificate is None else certificate_of(certificate)
     return Standing(epoch, view, height, tip, known, voter, nonce, signature)
@@ -474,10 +474,8 @@ def _standing(fields: list[Any]) -> Standing:
 
 def _ask(fields: list[Any]) -> Ask:
     height, digests, nonce, view = _fields(fields, 4)
-    sound = (
-        _whole(height) and _whole(nonce) and _whole(view) and isinstance(digests, list) and len(digests) <= MOST_BLOCKS
-    )
-    if not sound or not all(_bytes(digest, DIGEST_BYTES) for digest in digests):
+    sound = all(map(is_whole, (height, nonce, view))) and isinstance(digests, list) and len(digests) <= MOST_BLOCKS
+    if not sound or not all(is_bytes(digest, DIGEST_BYTES) for digest in digests):
         raise Malformed("a question for blocks names none", "Send what `Ask` describes")
     return Ask(height, tuple(digests), nonce, view)
 
@@ -556,19 +554,22 @@ def _kind(value: Any) -> Kind:
 
 
 def _check_subject(kind: Kind, epoch: int, view: int, digest: bytes) -> None:
-    sound = isinstance(kind, Kind) and _whole(epoch) and _whole(view) and view > 0 and _bytes(digest, DIGEST_BYTES)
+    counts = is_whole(epoch) and is_whole(view) and view > 0
+    sound = isinstance(kind, Kind) and counts and is_bytes(digest, DIGEST_BYTES)
     if not sound or (kind is Kind.NULLIFY) != (digest == NOTHING):
         raise Malformed("a vote's kind, view and digest contradict each other", "Send what `Vote` describes")
 
 
 def _check_signer(voter: Any, signature: Any) -> None:
-    if not _whole(voter) or voter >= max(SIZES) or not _bytes(signature, SIGNATURE_BYTES):
+    if not is_whole(voter) or voter >= max(SIZES) or not is_bytes(signature, SIGNATURE_BYTES):
         raise Malformed("a signature of nobody", "Send who signed, and the signature")
 
 
-def _whole(value: Any) -> bool:
+def is_whole(value: Any) -> bool:
+    """Whether something is a number that counts, and not too large for the wire."""
     return type(value) is int and 0 <= value <= LARGEST
 
 
-def _bytes(value: Any, length: int) -> bool:
+def is_bytes(value: Any, length: int) -> bool:
+    """Whether something is so many bytes."""
     return isinstance(value, bytes) and len(value) == length

@@ -19,8 +19,10 @@ from typing import Any, Literal, get_args
 from cluster import head, runtime
 from cluster.errors import BootFailed, InvalidSettings
 from consensus import decisions
-from consensus.ballots import Choice, Moved, ballot, encode, new_motion, outcome
+from consensus.ballots import Choice, Moved, ballot, encode
 from consensus.committee import CommitteeClient
+from consensus.motions import new_motion
+from consensus.rules import outcome
 from consensus.seats import replica_name
 from consensus.simplex.crypto import make_key
 from consensus.simplex.types import Committee, Kind, vote_bytes

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from cluster.errors import InvalidInput
 from consensus import epochs
-from consensus.ballots import KINDS, MEMBERSHIP, NUMBER
 from consensus.decisions import Decision, decision_text, read_committee, read_decision
 from consensus.errors import UnknownKind
+from consensus.motions import KINDS, MEMBERSHIP, NUMBER
 from consensus.seats import Seats
 from swarm.cli.context import Address, Context, Json, emit
 

@@ -10,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from consensus.ballots import Outcome
 from consensus.decisions import Decision
+from consensus.rules import Outcome
 
 OUTCOME_STYLE = {Outcome.APPROVED: "green", Outcome.REJECTED: "red", Outcome.QUARANTINED: "yellow"}
 SHORT_ID = 12

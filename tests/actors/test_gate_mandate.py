@@ -24,6 +24,7 @@ from cluster.lanes.peer import started
 from consensus import ballots, decisions, epochs
 from consensus.ballots import Choice
 from consensus.errors import BadCertificate
+from consensus.motions import new_motion
 from consensus.simplex.types import Certificate, Finality, finality_fields, packed
 from hive.messages.calculation import Role
 from hive.messages.gate import Action, Instruction, Unmandated, Unwarranted, Warrant
@@ -446,7 +447,7 @@ def test_a_client_has_the_committee_asked_only_where_the_gate_asks_for_it(place,
 
     def decide(proposer, kind, payload):
         asked.append((proposer, kind))
-        electors = mandate.judge(ballots.new_motion(kind, payload, expires_utc_ns=2**62), 0)
+        electors = mandate.judge(new_motion(kind, payload, expires_utc_ns=2**62), 0)
         assert electors[0] is Choice.APPROVE
         return voters.decide(kind, payload, choice=choices.pop())
 
@@ -504,7 +505,7 @@ def written(action, body, **more):
     ],
 )  # fmt: skip
 def test_electors_reject_instructions_that_are_none_and_leave_free_texts_alone(kind, payload, choice, said):
-    motion = ballots.new_motion(kind, payload, expires_utc_ns=100)
+    motion = new_motion(kind, payload, expires_utc_ns=100)
     found, reason = mandate.judge(motion, 99)
     assert found is choice and said in reason
     assert len(reason.encode()) <= ballots.MOST_REASON_BYTES

@@ -13,6 +13,7 @@ from cluster import runtime
 from consensus import ballots
 from consensus.ballots import Choice
 from consensus.errors import UnknownKind
+from consensus.motions import motion_of
 from consensus.simplex.types import unpacked
 from consensus.waiting import Answer
 from tests.consensus.signed import Voters
@@ -69,13 +70,13 @@ class Seat:
         if self.forges:
             return committee.epoch, self.leads, []
         signer = self.voters.signers[self.voter]
-        motions = [ballots.motion_of(unpacked(question)) for question in questions]
+        motions = [motion_of(unpacked(question)) for question in questions]
         given = [ballots.ballot(signer, committee, motion, Choice.APPROVE) for motion in motions]
         return committee.epoch, self.leads, [REFUSED.refusal] * len(given) if self.refuses else given
 
     def _estimates(self, questions: list[bytes]) -> Any:
         committee, signer = self.voters.committee, self.voters.signers[self.voter]
-        motions = [ballots.motion_of(unpacked(question)) for question in questions]
+        motions = [motion_of(unpacked(question)) for question in questions]
         return committee.epoch, [ballots.estimate(signer, committee, motion, 0.03) for motion in motions]
 
     def _decide(self, bodies: list[bytes], patience_s: float) -> Any:

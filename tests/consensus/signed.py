@@ -6,9 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 
 from consensus import ballots, decisions
-from consensus.ballots import Choice, Motion, Moved
+from consensus.ballots import Choice, Moved
 from consensus.decisions import Decision
 from consensus.epochs import Known
+from consensus.motions import MEMBERSHIP, Motion, membership, membership_of, new_motion
 from consensus.simplex.crypto import Signer
 from consensus.simplex.types import (
     Block,
@@ -79,16 +80,16 @@ class Voters:
 
     def decide(self, kind: str, payload: bytes, *, choice: Choice = Choice.APPROVE, in_ns: int = SOON_NS) -> Decision:
         """A decision about a new motion."""
-        return self.decided(ballots.new_motion(kind, payload, expires_utc_ns=time.time_ns() + in_ns), choice)
+        return self.decided(new_motion(kind, payload, expires_utc_ns=time.time_ns() + in_ns), choice)
 
     def renewed(self, seed: int, height: int | None = None) -> Voters:
         """The same chain an epoch later, with other keys; the last block of theirs has this height."""
         after = Voters(seed)
         keys = after.committee.keys
-        motion = ballots.new_motion(ballots.MEMBERSHIP, ballots.membership(keys), expires_utc_ns=2**62)
+        motion = new_motion(MEMBERSHIP, membership(keys), expires_utc_ns=2**62)
         parent = None if height is None else bytes([seed] * 32)
         block, final = self.final(self.moved(motion), height=height, parent=parent)
         after.first = self.first
-        after.committee = self.committee.after(block, ballots.membership_of(motion.payload))
+        after.committee = self.committee.after(block, membership_of(motion.payload))
         after.ends = (*self.ends, final)
         return after

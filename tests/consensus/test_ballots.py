@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensus import ballots
-from consensus.ballots import MOST_TOGETHER, Ballot, Choice, Motion, Moved, Place, Rules
+from consensus.ballots import MOST_TOGETHER, Ballot, Choice, Moved, Place
 from consensus.errors import BadBallot, TooLarge
+from consensus.motions import Motion
+from consensus.rules import Rules
 from consensus.simplex import crypto
 from consensus.simplex.types import SIGNATURE_BYTES, Malformed, packed, unpacked
 from tests.consensus.signed import Voters

@@ -7,10 +7,11 @@ import ray
 
 from cluster import runtime
 from cluster.errors import InvalidRequest, SwarmError
-from consensus import ballots, decisions, peers
-from consensus.ballots import Agreed, Outcome
+from consensus import decisions, peers
 from consensus.committee import CommitteeClient
 from consensus.errors import BadBallot, DeadlinePast, UnknownKind
+from consensus.motions import question_of
+from consensus.rules import Agreed, Outcome
 from consensus.seats import Seat, replica_name
 from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import KeyUnusable
@@ -57,7 +58,7 @@ def test_a_number_is_agreed_on_that_every_voter_has_had_calculated(committee, cl
     decision = client.agree(book, tolerance=1e-9, confidence=0.99, deadline_s=DEADLINE_S, committee=committee)
     assert decision.number == Agreed(median=var, trimmed_mean=pytest.approx(var), outliers=())
     assert len(decision.asked.estimates) >= committee.present.quorum
-    text, tolerance = ballots.question_of(decision.asked.motion.payload)
+    text, tolerance = question_of(decision.asked.motion.payload)
     assert (question.read(text).task.books[0].name, tolerance) == ("five", 1e-9)
     with pytest.raises(InvalidRequest, match="has no wealth"):
         client.agree(book, "wealth", tolerance=1.0, deadline_s=DEADLINE_S, committee=committee)

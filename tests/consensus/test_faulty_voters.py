@@ -18,9 +18,11 @@ from rich.console import Console
 
 from cluster import runtime
 from consensus import ballots
-from consensus.ballots import Choice, Moved, Outcome
+from consensus.ballots import Choice, Moved
 from consensus.committee import CommitteeClient
 from consensus.errors import StaleEpoch, TooLarge, UnknownKind
+from consensus.motions import MOST_PAYLOAD_BYTES, motion_fields
+from consensus.rules import Outcome
 from consensus.seats import Seat, replica_name
 from consensus.settings import ConsensusSettings
 from consensus.simplex import proofs
@@ -110,14 +112,14 @@ def test_replicas_refuse_for_themselves_what_a_client_should_have_refused(commit
     voter = runtime.find_actor(replica_name(0), "riskswarm")
     good = committee.motion("raise_limit", b"var 0.03", deadline_s=DEADLINE_S)
     other = committee.motion("raise_limit", b"var 0.04", deadline_s=DEADLINE_S)
-    kind, payload, expires, *rest = ballots.motion_fields(good)
+    kind, payload, expires, *rest = motion_fields(good)
 
     def word_on(*fields):
         _, _, (word,) = runtime.wait_for(voter.ballots.remote([packed([*fields, *rest])]), DEADLINE_S)
         return word
 
     assert isinstance(word_on("abolish_limits", payload, expires), UnknownKind)
-    assert isinstance(word_on(kind, bytes(ballots.MOST_PAYLOAD_BYTES + 1), expires), TooLarge)
+    assert isinstance(word_on(kind, bytes(MOST_PAYLOAD_BYTES + 1), expires), TooLarge)
     late = word_on(kind, payload, 1)
     assert (late.choice, late.reason) == (Choice.REJECT, "its deadline has passed")
 

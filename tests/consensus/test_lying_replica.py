@@ -14,8 +14,10 @@ from actors.consensus import agent as voters
 from actors.consensus.agent import ReplicaAgent
 from cluster import runtime
 from consensus import decisions
-from consensus.ballots import Ballot, Choice, Estimate, Outcome, estimate, motion_of
+from consensus.ballots import Ballot, Choice, Estimate, estimate
 from consensus.errors import UnknownKind
+from consensus.motions import motion_of
+from consensus.rules import Outcome
 from consensus.seats import replica_name
 from consensus.settings import ConsensusSettings
 from consensus.simplex.types import unpacked

@@ -19,9 +19,10 @@ from rich.console import Console
 from cluster import runtime
 from cluster.errors import InvalidRequest, InvalidSettings, SwarmError
 from consensus import ballots, decisions, seats
-from consensus.ballots import Choice, Outcome
+from consensus.ballots import Choice
 from consensus.committee import CommitteeClient
 from consensus.errors import BadBallot, DeadlinePast, Undecided
+from consensus.rules import Outcome
 from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import load_key
 from hive.messages.health import AgentState

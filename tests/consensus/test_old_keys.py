@@ -17,6 +17,7 @@ from consensus import ballots, decisions, epochs
 from consensus.committee import CommitteeClient
 from consensus.epochs import Known
 from consensus.errors import BadCertificate, NoQuorum, StaleEpoch, Undecided, UnknownKind
+from consensus.motions import MEMBERSHIP, membership, new_motion
 from consensus.waiting import Answer
 from tests.consensus.seated import Seat, seated
 from tests.consensus.signed import Voters
@@ -130,7 +131,7 @@ def test_blocks_that_contradict_how_their_epoch_began_or_ended_are_refused(house
     client = client_of(old)
     house.sit(now)
     client.refresh()
-    motion = ballots.new_motion("note", b"", expires_utc_ns=2**62)
+    motion = new_motion("note", b"", expires_utc_ns=2**62)
     end = decisions.certified(old.first, now.evidence(now.final(now.moved(motion))[1])).known[1]
     assert (end.height, client.present.height) == (9, 9)
     somewhere = bytes([7] * 32)
@@ -362,8 +363,8 @@ def test_packed_ends_are_read_as_they_were_given(old, now):
     forged = now.decide("note", b"")
     known = Known.of(decisions.certified(old.first, forged.evidence))
     assert known == now.known and Known((old.first,)).followed(known.ends) == known
-    change = ballots.membership(Voters(9).committee.keys)
-    body = now.moved(ballots.new_motion(ballots.MEMBERSHIP, change, expires_utc_ns=2**62))
+    change = membership(Voters(9).committee.keys)
+    body = now.moved(new_motion(MEMBERSHIP, change, expires_utc_ns=2**62))
     ended = decisions.certified(old.first, now.evidence(now.final(body)[1]))  # a decision that ends its own epoch
     assert len(Known.of(ended).ends) == len(ended.known) - 1 == 3
     assert Known((old.first,)).followed(Known.of(ended).ends).committees == ended.known

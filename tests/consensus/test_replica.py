@@ -17,7 +17,7 @@ from cluster import head
 from cluster.errors import InvalidInput
 from consensus import ballots, decisions
 from consensus import replica as replicas
-from consensus.ballots import Choice, Direction, Estimated, Moved, Outcome, Quarantine
+from consensus.ballots import Choice, Estimated, Moved, Quarantine
 from consensus.errors import (
     BadBallot,
     BadCertificate,
@@ -28,8 +28,10 @@ from consensus.errors import (
     TooLarge,
     UnknownKind,
 )
+from consensus.motions import Direction, in_time, membership, motion_fields, new_motion, question
 from consensus.peers import NOBODY
 from consensus.replica import MOST_PATIENCE_S, Replica
+from consensus.rules import Agreed, Outcome, quarantine, unfit
 from consensus.seats import Seat
 from consensus.settings import ConsensusSettings
 from consensus.simplex.crypto import KeyUnusable, load_key
@@ -106,7 +108,7 @@ class Household:
     def replaced(self, voter, seat, at=0):
         """The committee in which a seat has a founding voter's place, by agreement."""
         keys = [self.signers[seat].public if number == voter else key for number, key in enumerate(self.committee.keys)]
-        change = motion("membership", ballots.membership(keys))
+        change = motion("membership", membership(keys))
         decision = self.decide(self.moved(change), at)
         return decisions.certified(self.committee, decision.evidence).known[-1]
 
@@ -135,7 +137,7 @@ class Household:
 
 
 def motion(kind="raise_limit", payload=b"var 0.03", expires=FAR_NS):
-    return ballots.new_motion(kind, payload, expires_utc_ns=expires)
+    return new_motion(kind, payload, expires_utc_ns=expires)
 
 
 @pytest.fixture
@@ -215,7 +217,7 @@ def test_the_direction_of_a_motion_says_how_many_carry_or_defeat_it(calm, kind, 
     ],
 )
 def test_what_is_neither_carried_nor_defeated_is_refused(calm, kind, voters, choice):
-    payload = ballots.membership(calm.committee.keys) if kind == "membership" else b""
+    payload = membership(calm.committee.keys) if kind == "membership" else b""
     assert isinstance(calm.refusal(calm.moved(motion(kind, payload), voters, choice)), NotCarried)
 
 
@@ -237,7 +239,7 @@ def test_ballots_that_are_none_are_refused_each_with_its_reason(calm):
 
 def test_a_voter_signs_what_it_says_at_a_time_together_and_refuses_one_by_one(calm):
     asked = [motion() for _ in range(5)]
-    questions = [packed(ballots.motion_fields(one)) for one in asked]
+    questions = [packed(motion_fields(one)) for one in asked]
     questions[1:1] = [b"no motion", packed(["raise_limits", b"", FAR_NS, [], "", bytes(16)])]
     columns = [calm.replicas[number].ballots(questions)[2] for number in range(3)]
     for said in columns:
@@ -265,14 +267,14 @@ def test_motions_that_cannot_be_are_refused_where_they_are_made():
     with pytest.raises(TooLarge, match="49153 bytes"):
         motion(payload=bytes(48 * 1024 + 1))
     with pytest.raises(DeadlinePast):
-        ballots.in_time(motion(expires=1), time.time_ns())
+        in_time(motion(expires=1), time.time_ns())
     with pytest.raises(InvalidInput, match="no MessagePack"):
         motion("membership", b"")
     keys = [bytes([number]) * 32 for number in range(4)]
     for quarantined in ([0, 1], [4], [-1]):  # no committee can be so, and nobody should wait for it to be decided
         with pytest.raises(InvalidInput, match="names none that can be"):
-            motion("membership", ballots.membership(keys, quarantined))
-    assert motion("membership", ballots.membership(keys, [3]))
+            motion("membership", membership(keys, quarantined))
+    assert motion("membership", membership(keys, [3]))
 
 
 def test_requests_that_are_no_requests_are_refused_and_the_replica_lives(calm):
@@ -298,7 +300,7 @@ def test_a_late_decision_loosens_nothing(calm):
 
 
 def test_a_number_is_the_median_whatever_one_estimator_signs_and_names_him(calm):
-    asked = motion("number", ballots.question("VaR of book 1, 0.99", tolerance=0.01))
+    asked = motion("number", question("VaR of book 1, 0.99", tolerance=0.01))
     values = (0.031, 0.032, 1e300, 0.033)
     given = tuple(
         ballots.estimate(signer, calm.committee, asked, value)
@@ -306,9 +308,9 @@ def test_a_number_is_the_median_whatever_one_estimator_signs_and_names_him(calm)
     )
     decision = calm.decide(ballots.encode(Estimated(0, asked, given)))
     assert decision.outcome is Outcome.AGREED
-    assert decision.number == ballots.Agreed(median=pytest.approx(0.0325), trimmed_mean=0.0325, outliers=(2,))
+    assert decision.number == Agreed(median=pytest.approx(0.0325), trimmed_mean=0.0325, outliers=(2,))
     assert isinstance(calm.refusal(ballots.encode(Estimated(0, asked, given[:2]))), type(None))  # it is decided
-    other = motion("number", ballots.question("another", tolerance=0.01))
+    other = motion("number", question("another", tolerance=0.01))
     assert isinstance(calm.refusal(ballots.encode(Estimated(0, other, given))), BadBallot)
 
 
@@ -323,17 +325,17 @@ def test_voters_sign_their_own_numbers_and_say_why_they_have_none(house):
     for number, estimator in enumerate(estimators):
         house.end(number)
         house.begin(number, estimator=estimator)
-    asked = motion("number", ballots.question("VaR of book 1, 0.99", tolerance=0.01))
-    question = packed(ballots.motion_fields(asked))
-    answers = [replica.estimates([question]) for replica in house.replicas.values()]
+    asked = motion("number", question("VaR of book 1, 0.99", tolerance=0.01))
+    words = packed(motion_fields(asked))
+    answers = [replica.estimates([words]) for replica in house.replicas.values()]
     assert {epoch for epoch, _ in answers} == {0}
     *given, refusal = (said for _, (said,) in answers)
     assert isinstance(refusal, NotCarried)
     decision = house.decide(ballots.encode(Estimated(0, asked, tuple(given))))
-    assert decision.number == ballots.Agreed(median=0.032, trimmed_mean=0.032, outliers=(2,))
+    assert decision.number == Agreed(median=0.032, trimmed_mean=0.032, outliers=(2,))
     assert max(until) < time.time_ns() + MOST_PATIENCE_S * 1e9  # though the motion never expires
-    late = packed(ballots.motion_fields(motion("number", asked.payload, expires=1)))
-    other = packed(ballots.motion_fields(motion()))
+    late = packed(motion_fields(motion("number", asked.payload, expires=1)))
+    other = packed(motion_fields(motion()))
     assert [type(said) for said in house.replicas[0].estimates([late, other, b"garbage"])[1]] == [
         DeadlinePast,
         NotCarried,
@@ -347,12 +349,12 @@ def test_voters_sign_their_own_numbers_and_say_why_they_have_none(house):
 def test_a_calculation_that_fails_is_a_refusal_that_says_so(house, value, words):
     house.end(0)
     broken = house.begin(0, estimator=lambda *_: value())
-    question = packed(ballots.motion_fields(motion("number", ballots.question("how much?", tolerance=0.01))))
-    (refusal,) = broken.estimates([question])[1]
+    asked = packed(motion_fields(motion("number", question("how much?", tolerance=0.01))))
+    (refusal,) = broken.estimates([asked])[1]
     assert isinstance(refusal, BadBallot) and words in str(refusal)
     house.end(0)
     whole = house.begin(0, estimator=lambda *_: np.float32(0.5))
-    (given,) = whole.estimates([question])[1]
+    (given,) = whole.estimates([asked])[1]
     assert type(given.value) is float
 
 
@@ -371,7 +373,7 @@ def test_whoever_votes_twice_is_quarantined_by_agreement_and_can_be_decided_with
     assert head.until(lambda: all(r.status()["quarantined"] == [3] for r in house.replicas.values()), PATIENCE_S)
     assert "quarantined by agreement" in house.replicas[3].trouble
     assert not house.replicas[0].trouble
-    _, _, (word,) = house.replicas[3].ballots([packed(ballots.motion_fields(motion()))])
+    _, _, (word,) = house.replicas[3].ballots([packed(motion_fields(motion()))])
     assert isinstance(word, BadBallot) and "quarantined" in str(word)
 
     stale = house.moved(motion())
@@ -392,7 +394,7 @@ def test_whoever_votes_twice_is_quarantined_by_agreement_and_can_be_decided_with
 def test_a_proof_that_proves_nothing_quarantines_nobody(calm):
     honest = forged_vote(calm, 1, 7, b"\x01" * 32)
     with pytest.raises(BadEvidence, match="proves nothing"):
-        ballots.quarantine(ConflictingVotes(honest, honest), [calm.committee])
+        quarantine(ConflictingVotes(honest, honest), [calm.committee])
     framed = Vote(Kind.NOTARIZE, 0, 7, b"\x02" * 32, 1, forged_vote(calm, 0, 7, b"\x02" * 32).signature)
     asked = Quarantine(ConflictingVotes(honest, framed), calm.committee.keys, frozenset({1}))
     assert isinstance(calm.refusal(ballots.encode(asked)), BadEvidence)
@@ -624,7 +626,7 @@ def test_a_seat_that_came_later_observes_then_votes_in_the_place_it_was_given(ho
     fifth = house.replicas[seat]
     assert head.until(lambda: fifth.status()["height"] >= before.height, PATIENCE_S)
     assert (fifth.peers.number, fifth.status()["voter"], fifth.trouble) == (seat, None, "")
-    assert fifth.ballots([packed(ballots.motion_fields(motion()))])[::2] == (0, [])
+    assert fifth.ballots([packed(motion_fields(motion()))])[::2] == (0, [])
 
     committee = house.replaced(1, seat)
     assert head.until(lambda: fifth.status()["voter"] == 1, PATIENCE_S)
@@ -649,7 +651,7 @@ def test_who_was_replaced_gives_no_ballots_and_those_it_signs_do_not_count(house
     committee = house.replaced(1, seat)
     assert head.until(lambda: house.replicas[1].status()["epoch"] == 1, PATIENCE_S)
     moved = motion()
-    assert house.replicas[1].ballots([packed(ballots.motion_fields(moved))])[::2] == (1, [])
+    assert house.replicas[1].ballots([packed(motion_fields(moved))])[::2] == (1, [])
     old = ballots.ballot(gone, house.committee, moved, Choice.APPROVE)
     new = [ballots.ballot(house.signers[voter], committee, moved, Choice.APPROVE) for voter in (0, 2)]
     refused = house.refusal(ballots.encode(Moved(1, moved, (new[0], old, new[1]))))
@@ -772,7 +774,7 @@ def test_who_has_no_token_takes_no_room_from_the_peer_whose_name_is_used(tmp_pat
 def test_members_reject_changes_that_free_a_liar_replace_too_many_or_nobody(silenced, keys, quarantined, why):
     names = [bytes([number]) * 32 for number in range(9)]
     committee = Committee(bytes(32), 3, tuple(names[:4]), quarantined=frozenset(silenced))
-    asked = motion("membership", ballots.membership([names[number] for number in keys], quarantined))
-    found = ballots.unfit(asked, committee)
+    asked = motion("membership", membership([names[number] for number in keys], quarantined))
+    found = unfit(asked, committee)
     assert why in found
     assert bool(why) == bool(found)

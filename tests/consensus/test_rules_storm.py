@@ -16,7 +16,9 @@ from functools import partial
 import pytest
 
 from consensus import ballots
-from consensus.ballots import Ballot, Choice, Direction, Estimated, Motion, Moved, Outcome, Quarantine, Rules
+from consensus.ballots import Ballot, Choice, Estimated, Moved, Quarantine
+from consensus.motions import KINDS, MEMBERSHIP, NUMBER, Direction, Motion, membership, motion_fields, question
+from consensus.rules import Outcome, Rules, culprit_key, needed, outcome
 from consensus.simplex.core import Core, Timing, Turn
 from consensus.simplex.proofs import ConflictingVotes, Proof
 from consensus.simplex.types import Committee, Kind, Message, Proposal, Request, packed
@@ -72,11 +74,11 @@ class Assembly:
     def motion(self) -> None:
         """Somebody moves something at some moment; now and then the same comes with other ballots elsewhere."""
         direction = self.chance.choice(list(Direction))
-        kinds = [kind for kind, does in ballots.KINDS.items() if does is direction and kind != ballots.MEMBERSHIP]
+        kinds = [kind for kind, does in KINDS.items() if does is direction and kind != MEMBERSHIP]
         kind = self.chance.choice(kinds)
-        payload = ballots.question("how much", 1.0) if kind == ballots.NUMBER else self.chance.randbytes(8)
+        payload = question("how much", 1.0) if kind == NUMBER else self.chance.randbytes(8)
         outcome = Outcome.APPROVED
-        if kind == ballots.NUMBER:
+        if kind == NUMBER:
             outcome = Outcome.AGREED
         elif direction is not Direction.REDUCE and self.chance.random() < 0.3:
             outcome = Outcome.REJECTED
@@ -92,7 +94,7 @@ class Assembly:
             keys[self.chance.randrange(self.size)] = self.world.nodes[self.size].seal.public
         else:
             self.chance.shuffle(keys)
-        moved = self._made(ballots.MEMBERSHIP, ballots.membership(keys))
+        moved = self._made(MEMBERSHIP, membership(keys))
         self.moved[moved.id] = moved, Outcome.APPROVED
         self._sometime(partial(self.ask, self.chance.choice(self.honest), moved.id))
 
@@ -125,7 +127,7 @@ class Assembly:
         core = self.world.nodes[number].core
         if self.world.nodes[number].alive and not self.silenced(core, proof):
             present = core.committee
-            culprit = present.keys.index(ballots.culprit_key(proof, core.chain.committees))
+            culprit = present.keys.index(culprit_key(proof, core.chain.committees))
             asked = Quarantine(proof, present.keys, present.quarantined | {culprit})
             self.world.submit(number, ballots.encode(asked))
 
@@ -133,7 +135,7 @@ class Assembly:
         """A request that the rules let pass in this epoch; its ballots are anybody's."""
         counted = [voter for voter in range(len(committee.keys)) if committee.counts(voter)]
         enough = {
-            Outcome.APPROVED: ballots.needed(moved.direction, committee),
+            Outcome.APPROVED: needed(moved.direction, committee),
             Outcome.REJECTED: committee.faults + 1,
             Outcome.AGREED: committee.quorum,
         }[outcome]
@@ -156,12 +158,12 @@ class Assembly:
         given = self._ballots(committee, moved, voters)
         sound = ballots.encode(Moved(epoch, moved, given))
         elsewhere = self._ballots(committee, self._made("note", b""), voters)
-        moot = self._made(ballots.MEMBERSHIP, ballots.membership(committee.keys[::-1]))
+        moot = self._made(MEMBERSHIP, membership(committee.keys[::-1]))
         against = self._ballots(committee, moot, counted[: f + 1], Choice.REJECT)
         vote = signed(self._seal(committee, 0), committee, 0, Kind.NOTARIZE, 1, bytes([1]) * 32)
         other = replace(vote, digest=bytes([2]) * 32)
-        fields = [ballots.motion_fields(moved), [[b.voter, int(b.choice), b.reason, b.signature] for b in given]]
-        silent = [ballots.MEMBERSHIP, ballots.membership(committee.keys, range(f + 1)), *fields[0][2:]]  # too many are
+        fields = [motion_fields(moved), [[b.voter, int(b.choice), b.reason, b.signature] for b in given]]
+        silent = [MEMBERSHIP, membership(committee.keys, range(f + 1)), *fields[0][2:]]  # too many are
         makers: list[Callable[[], bytes]] = [
             lambda: chance.randbytes(chance.randint(1, 200)),
             lambda: sound[: chance.randrange(1, len(sound))],
@@ -199,7 +201,7 @@ class Assembly:
 
     def silenced(self, core: Core, proof: Proof) -> bool:
         """Whether a node knows that nothing is left to be done about whom a proof is against."""
-        key = ballots.culprit_key(proof, core.chain.committees)
+        key = culprit_key(proof, core.chain.committees)
         once = any(key in {known.keys[voter] for voter in known.quarantined} for known in core.chain.committees)
         return once or key not in core.committee.keys
 
@@ -316,7 +318,7 @@ def stormed(seed: int) -> Assembly:
             asked = ballots.decode(request)
             if not isinstance(asked, Quarantine):
                 assert asked.motion.id not in first, f"seed {seed}: decided again at height {height}"
-                first[asked.motion.id] = ballots.outcome(asked, known[-1], check)
+                first[asked.motion.id] = outcome(asked, known[-1], check)
     assert first == {identity: outcome for identity, (_, outcome) in assembly.moved.items()}, f"seed {seed}"
     return assembly
 

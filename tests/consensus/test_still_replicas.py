@@ -17,6 +17,7 @@ from cluster import head
 from cluster.errors import Overloaded, SwarmError
 from consensus import ballots, decisions, replica
 from consensus.ballots import Moved
+from consensus.motions import membership
 from consensus.replica import Replica
 from consensus.simplex.proofs import ConflictingVotes, Proof
 from consensus.simplex.types import Kind, Vote, vote_bytes
@@ -102,7 +103,7 @@ def test_one_liar_through_many_epochs_leaves_room_for_the_proof_against_another(
             keeps._accuse(contradiction(still, 3, liar, committee, view))
         voters = [committee.keys.index(still.signers[seat].public) for seat in range(4)]
         ordered = sorted(range(4), key=voters.__getitem__)[:3]
-        change = motion("membership", ballots.membership(keys))
+        change = motion("membership", membership(keys))
         given = [ballots.ballot(still.signers[seat], committee, change, ballots.Choice.APPROVE) for seat in ordered]
         keeps._proofs, proofs = {}, keeps._proofs  # nobody presses the accusation meanwhile
         decision = still.decide(ballots.encode(Moved(committee.epoch, change, tuple(given))))
@@ -209,7 +210,7 @@ class Clients(RuleBasedStateMachine):
         """The committee changes while some wait; they are told."""
         asked = self.house.replicas[0]
         keys = [self.house.signers[seat].public for seat in (0, self.seat, 2, 3)]
-        change = motion("membership", ballots.membership(keys))
+        change = motion("membership", membership(keys))
         decision = self.house.decide(self.house.moved(change), at=3)
         self.committee, self.swapped = decisions.certified(self.house.committee, decision.evidence).known[-1], True
         assert self.house.settle(lambda: asked.status()["epoch"] == 1)

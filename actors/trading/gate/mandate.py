@@ -15,9 +15,11 @@ from typing import Any, Final
 
 from actors.trading.gate.settings import LIMITS
 from cluster.errors import InvalidRequest, SwarmError
-from consensus import ballots, decisions
-from consensus.ballots import Choice, Motion, Moved, Outcome
+from consensus import ballots, decisions, rules
+from consensus.ballots import Choice, Moved
 from consensus.decisions import Decision
+from consensus.motions import Motion
+from consensus.rules import Outcome
 from consensus.simplex.types import Committee
 from hive.messages.gate import Action, Unmandated, Warrant
 from hive.messages.orders import Mode
@@ -98,7 +100,7 @@ def instruction_of(data: bytes) -> tuple[str, Action, dict[str, Any]]:
 
 def judge(motion: Motion, now_utc_ns: int) -> tuple[Choice, str]:
     """How an elector votes: an instruction to a gate must be one, and of the kind that it is moved as."""
-    choice, reason = ballots.judge(motion, now_utc_ns)
+    choice, reason = rules.judge(motion, now_utc_ns)
     about_gate = motion.payload.startswith(TAG) or motion.kind in ONLY_INSTRUCTIONS
     if choice is not Choice.APPROVE or not about_gate:
         return choice, reason
