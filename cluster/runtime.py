@@ -83,7 +83,7 @@ def connect(address: str, namespace: str) -> str:
     if not address.startswith("ray://") and not (port.isdigit() and _speaks_http2(host or head.LOOPBACK, int(port))):
         raise SwarmUnavailable(f"no Ray answers at {address}", "Start a swarm with `swarm up`, or name its --address")
     use_token(create=False)
-    with _uninterrupted():
+    with _uninterrupted(), _unprinted():
         try:
             context = ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
         except (RayError, RuntimeError, ConnectionError, ValueError, OSError) as error:
@@ -110,7 +110,7 @@ def embed(*, cpus: int | None, namespace: str, resources: Mapping[str, float] = 
     _quiet_ray()
     _embedded.clear()
     _joined.clear()
-    with _uninterrupted():
+    with _uninterrupted(), _unprinted():
         context = ray.init(
             address="local",  # without it Ray joins whatever Ray of this machine was started last
             num_cpus=cpus,
@@ -123,6 +123,23 @@ def embed(*, cpus: int | None, namespace: str, resources: Mapping[str, float] = 
         )
         _embedded.append(str(context.address_info["session_dir"]))
         _joined.append("")
+
+
+@contextlib.contextmanager
+def _unprinted() -> Iterator[None]:
+    """A Ray that is joined in the block prints no warnings: standard output belongs to who asked for an answer.
+
+    ``log_to_driver=False`` does not keep Ray 2.60 from printing there that a worker has died, and nothing public does;
+    `swarm health`, alerts and Ray's logs say it.
+    """
+    from ray._private import worker
+
+    listens = worker.listen_error_messages
+    worker.listen_error_messages = lambda *_: None
+    try:
+        yield
+    finally:
+        worker.listen_error_messages = listens
 
 
 @contextlib.contextmanager
