@@ -40,6 +40,7 @@ PROBE_S = 3.0  # how long a server may take to greet
 HTTP2_SETTINGS = b"\x04"  # type of the frame that both sides of HTTP/2 begin with (RFC 9113, 6.5)
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + HTTP2_SETTINGS + b"\0" * 5
 
+_unprinting = threading.Lock()
 _joined: list[str] = []
 """Address of the Ray this process has joined, once for each join; empty text stands for the embedded one."""
 _embedded: list[str] = []
@@ -134,12 +135,15 @@ def _unprinted() -> Iterator[None]:
     """
     from ray._private import worker
 
-    listens = worker.listen_error_messages
-    worker.listen_error_messages = lambda *_: None
-    try:
-        yield
-    finally:
-        worker.listen_error_messages = listens
+    with _unprinting:
+        listens = getattr(worker, "listen_error_messages", None)
+        if listens is not None:
+            worker.listen_error_messages = lambda *_: None
+        try:
+            yield
+        finally:
+            if listens is not None:
+                worker.listen_error_messages = listens
 
 
 @contextlib.contextmanager

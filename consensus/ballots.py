@@ -80,11 +80,10 @@ class Ballot:
     """None where nothing else was signed with it."""
 
     def __post_init__(self) -> None:
-        sound = _voter(self.voter) and isinstance(self.reason, str) and is_bytes(self.signature, SIGNATURE_BYTES)
+        sound = _voter(self.voter) and type(self.reason) is str and is_bytes(self.signature, SIGNATURE_BYTES)
         if not sound or not (self.place is None or type(self.place) is Place):
             raise Malformed("a ballot names no voter, or its signature is none", "Give what `Ballot` describes")
-        if len(self.reason.encode()) > MOST_REASON_BYTES:
-            raise TooLarge("a ballot's reason is too long", f"Give at most {MOST_REASON_BYTES} bytes")
+        check_reason(self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ class Estimate:
 
     def __post_init__(self) -> None:
         sound = _voter(self.voter) and is_bytes(self.signature, SIGNATURE_BYTES)
-        if not sound or type(self.value) is not float or not math.isfinite(self.value):
+        if not sound or type(self.value) is not float or not math.isfinite(self.value) or _below_zero(self.value):
             raise Malformed("an estimate's voter, value or signature is none", "Give what `Estimate` describes")
 
 
@@ -136,6 +135,18 @@ class Quarantine:
 Body = Moved | Estimated | Quarantine
 
 
+def check_reason(reason: str) -> None:
+    """Refuse a reason that a ballot has no room for.
+
+    Raises
+    ------
+    TooLarge
+        It is too long.
+    """
+    if len(reason.encode()) > MOST_REASON_BYTES:
+        raise TooLarge("a ballot's reason is too long", f"Give at most {MOST_REASON_BYTES} bytes")
+
+
 def ballot(signer: Signs, committee: Committee, motion: Motion, choice: Choice, reason: str = "") -> Ballot:
     """A member's ballot; raises as :func:`ballots_on`."""
     return ballots_on([(motion, choice, reason)], signer, committee)[0]
@@ -148,6 +159,8 @@ def ballots_on(said: Sequence[tuple[Motion, Choice, str]], signer: Signs, commit
     ------
     BadBallot
         The key is no member's.
+    TooLarge
+        A reason is too long; none is signed.
     """
     voter = _member(signer, committee)
     given: list[Ballot] = []
@@ -155,7 +168,7 @@ def ballots_on(said: Sequence[tuple[Motion, Choice, str]], signer: Signs, commit
         together = said[first : first + MOST_TOGETHER]
         words = [_ballot_bytes(committee, motion.id, choice, reason) for motion, choice, reason in together]
         top, paths = hashtree.tree(words)
-        signature = signer.sign(words[0] if len(words) == 1 else _together_bytes(committee, top))
+        signature = signer.sign(words[0] if len(words) == 1 else _together_bytes(committee, len(words), top))
         for index, (_, choice, reason) in enumerate(together):
             place = Place(index, len(words), paths[index]) if len(words) > 1 else None
             given.append(Ballot(voter, choice, reason, signature, place))
@@ -171,6 +184,7 @@ def estimate(signer: Signs, committee: Committee, motion: Motion, value: float) 
         The key is no member's.
     """
     voter = _member(signer, committee)
+    value += 0.0  # zero is written in one way
     return Estimate(voter, value, signer.sign(_estimate_bytes(committee, motion.id, value)))
 
 
@@ -183,7 +197,7 @@ def genuine(given: Ballot, committee: Committee, motion_id: bytes, check: crypto
         top = _root(message, place.index, place.size, place.path)
         if top is None:
             return False
-        message = _together_bytes(committee, top)
+        message = _together_bytes(committee, place.size, top)
     return check(committee.keys[given.voter], message, given.signature)
 
 
@@ -298,13 +312,18 @@ def _ballot_bytes(committee: Committee, motion_id: bytes, choice: Choice, reason
     return b"riskswarm/ballot/1\x00" + body
 
 
-def _together_bytes(committee: Committee, top: bytes) -> bytes:
-    return b"riskswarm/ballots/1\x00" + struct.pack(">32sQ32s", committee.chain, committee.epoch, top)
+def _together_bytes(committee: Committee, size: int, top: bytes) -> bytes:
+    # The size is said too: another one would lead from some leaves to the same root.
+    return b"riskswarm/ballots/1\x00" + struct.pack(">32sQB32s", committee.chain, committee.epoch, size, top)
 
 
 def _estimate_bytes(committee: Committee, motion_id: bytes, value: float) -> bytes:
     body = struct.pack(">32sQ32sd", committee.chain, committee.epoch, motion_id, value)
     return b"riskswarm/estimate/1\x00" + body
+
+
+def _below_zero(value: float) -> bool:
+    return value == 0.0 and math.copysign(1.0, value) < 0.0
 
 
 def _voter(value: Any) -> bool:

@@ -267,6 +267,7 @@ class Replica:
                 choice, reason = self._judge(motion, time.time_ns())
                 if choice is Choice.APPROVE and (why_not := rules.unfit(motion, committee)):
                     choice, reason = Choice.REJECT, why_not
+                ballots.check_reason(reason)
                 said.append((motion, choice, reason))
                 refused.append(None)
             except (Refused, Malformed) as error:

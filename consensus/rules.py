@@ -146,6 +146,7 @@ class Rules:
                 )
             outcome(asked, committees[-1], self._check)
         except (Refused, Malformed) as error:
+            error.__traceback__ = error.__cause__ = error.__context__ = None  # they would keep the request
             return error
         return None
 

@@ -572,4 +572,4 @@ def is_whole(value: Any) -> bool:
 
 def is_bytes(value: Any, length: int) -> bool:
     """Whether something is so many bytes."""
-    return isinstance(value, bytes) and len(value) == length
+    return type(value) is bytes and len(value) == length

@@ -6,6 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from ray._private import worker
+
+from cluster import runtime
 
 
 @pytest.mark.parametrize("asked", ["find_actor('hub', 'riskswarm')", "named_actors('riskswarm')"])
@@ -55,3 +58,10 @@ print("all is said")
 def test_ray_prints_nothing_of_the_dead_where_commands_print_their_answers():
     done = subprocess.run([sys.executable, "-c", DEATH], capture_output=True, text=True, timeout=170, check=True)
     assert done.stdout == "all is said\n"
+
+
+def test_a_ray_without_the_printer_that_is_kept_silent_is_joined_all_the_same(monkeypatch):
+    monkeypatch.delattr(worker, "listen_error_messages")
+    with runtime._unprinted():
+        pass
+    assert not hasattr(worker, "listen_error_messages")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from consensus import ballots
 from consensus.ballots import MOST_TOGETHER, Ballot, Choice, Moved, Place
 from consensus.errors import BadBallot, TooLarge
-from consensus.motions import Motion
+from consensus.motions import Motion, question
 from consensus.rules import Rules
 from consensus.simplex import crypto
 from consensus.simplex.types import SIGNATURE_BYTES, Malformed, packed, unpacked
@@ -59,6 +59,24 @@ def test_a_ballot_is_good_for_nothing_but_what_was_said_in_it(count: int) -> Non
         assert not holds(replace(one, signature=bytes(SIGNATURE_BYTES)), asked[number])
         assert not holds(replace(one, place=ours[number - 1].place), asked[number])
         assert not holds(replace(one, place=replace(one.place, path=one.place.path + bytes(32))), asked[number])
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 33, 64])
+def test_a_ballot_has_one_place_and_nobody_can_give_it_another(count: int) -> None:
+    """Otherwise whoever sees a request could write it in many ways, and logs would say what nobody has signed."""
+    motion, *others = motions(count + 1)
+    for index in (0, count // 2, count - 1):
+        said = [(other, Choice.APPROVE, "") for other in others]
+        said[index] = (motion, Choice.APPROVE, "")
+        one = ballots.ballots_on(said, HOUSE.signers[0], HOUSE.committee)[index]
+        assert one.place is not None
+        found = [
+            (at, size)
+            for size in range(2, MOST_TOGETHER + 1)
+            for at in range(size)
+            if holds(replace(one, place=Place(at, size, one.place.path)), motion)
+        ]
+        assert found == [(index, count)]
 
 
 def test_a_signature_for_one_ballot_is_none_for_many_nor_the_other_way_round() -> None:
@@ -153,6 +171,40 @@ def test_one_forged_ballot_of_a_batch_spoils_its_own_motion_alone() -> None:
     faults = [rules.fault(ballots.encode(Moved(0, m, tuple(own)))) for m, *own in zip(asked, *columns, strict=True)]
     assert [isinstance(fault, BadBallot) for fault in faults] == [False, False, True, False, False]
     assert [fault for fault in faults if not isinstance(fault, BadBallot)] == [None] * 4
+
+
+def test_fields_are_what_they_are_and_nothing_that_passes_for_it() -> None:
+    class Text(str):
+        __slots__ = ()
+
+    class Bytes(bytes):
+        __slots__ = ()
+
+    for reason, signature in (Text(""), bytes(64)), ("", Bytes(64)), ("", bytearray(64)), (b"", bytes(64)):
+        with pytest.raises(Malformed, match="signature"):
+            Ballot(0, Choice.APPROVE, reason, signature)  # type: ignore[arg-type]
+
+
+def test_zero_is_written_in_one_way() -> None:
+    asked = Motion("number", question("VaR", 0.1), 2**62)
+    made = ballots.estimate(HOUSE.signers[0], HOUSE.committee, asked, -0.0)
+    assert str(made.value) == "0.0" and ballots.estimated(made, HOUSE.committee, asked.id)
+    with pytest.raises(Malformed, match="value"):
+        replace(made, value=-0.0)
+
+
+def test_what_is_refused_is_remembered_by_its_reason_alone() -> None:
+    """A traceback would keep the request: thousands of large ones that anybody may send."""
+    rules = Rules(lambda: [HOUSE.committee])
+    for body in (
+        b"",
+        b"\xc1",
+        ballots.encode(Moved(0, motions(1)[0], ())),
+        ballots.encode(Moved(7, motions(1)[0], ())),
+    ):
+        fault = rules.fault(body)
+        assert fault is not None
+        assert fault.__traceback__ is fault.__cause__ is fault.__context__ is None
 
 
 def test_reasons_that_are_too_long_are_refused() -> None:

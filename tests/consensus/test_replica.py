@@ -256,6 +256,15 @@ def test_a_voter_signs_what_it_says_at_a_time_together_and_refuses_one_by_one(ca
     assert calm.replicas[3].status()["ballots_verified"] == before + 3
 
 
+def test_a_ballot_that_cannot_be_made_is_missing_alone(house):
+    house.end(0)
+    wordy = house.begin(0, judge=lambda moved, _: (Choice.REJECT, "no: " + moved.payload.decode()))
+    asked = [packed(motion_fields(motion(payload=payload))) for payload in (b"a", b"x" * 300, b"c")]
+    given = wordy.ballots(asked)[2]
+    assert [type(one) for one in given] == [ballots.Ballot, TooLarge, ballots.Ballot]
+    assert wordy.status()["noted"][-1]["words"] == str(given[1])
+
+
 def load_stranger(household):
     seat = Seat(household.seats[0].folder.parent / "stranger")
     return seat.signer(may_make=True)
