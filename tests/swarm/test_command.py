@@ -199,7 +199,7 @@ def test_gate_is_asked_limited_killed_and_read_by_its_commands(home: Path) -> No
     assert names[:2] == ["KILLED", "LIMITS_UNREADABLE"] and names[-1] == "STALE_DATA" and len(names) == 25
     assert {line["result"] for line in found["checks"]} == {"passed"}
     reduced = swarm(home, *check, "5000")
-    assert reduced.returncode == 11 and json.loads(reduced.stdout)["reason"] == "GROSS"
+    assert (reduced.returncode, json.loads(reduced.stdout)["reason"]) == (11, "GROSS"), reduced.stdout
     assert swarm(home, "gate", "kill", "--reason", "drill").returncode == 0
     killed = swarm(home, *check[:-2], "--quantity", "1")
     assert killed.returncode == 10 and "kill switch is latched" in killed.stdout
