@@ -96,7 +96,7 @@ class Estimate:
 
     def __post_init__(self) -> None:
         sound = _voter(self.voter) and is_bytes(self.signature, SIGNATURE_BYTES)
-        if not sound or type(self.value) is not float or not math.isfinite(self.value) or _below_zero(self.value):
+        if not sound or type(self.value) is not float or not math.isfinite(self.value):
             raise Malformed("an estimate's voter, value or signature is none", "Give what `Estimate` describes")
 
 
@@ -184,7 +184,6 @@ def estimate(signer: Signs, committee: Committee, motion: Motion, value: float) 
         The key is no member's.
     """
     voter = _member(signer, committee)
-    value += 0.0  # zero is written in one way
     return Estimate(voter, value, signer.sign(_estimate_bytes(committee, motion.id, value)))
 
 
@@ -208,7 +207,7 @@ def estimated(given: Estimate, committee: Committee, motion_id: bytes, check: cr
 
 
 def encode(asked: Body) -> bytes:
-    """A request as bytes: the same request has one encoding.
+    """A request as bytes: the same request has one encoding (0.0 and -0.0 are two numbers, each signed as it is).
 
     Raises
     ------
@@ -320,10 +319,6 @@ def _together_bytes(committee: Committee, size: int, top: bytes) -> bytes:
 def _estimate_bytes(committee: Committee, motion_id: bytes, value: float) -> bytes:
     body = struct.pack(">32sQ32sd", committee.chain, committee.epoch, motion_id, value)
     return b"riskswarm/estimate/1\x00" + body
-
-
-def _below_zero(value: float) -> bool:
-    return value == 0.0 and math.copysign(1.0, value) < 0.0
 
 
 def _voter(value: Any) -> bool:

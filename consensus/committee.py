@@ -379,8 +379,7 @@ class CommitteeClient:
     def _sound(self, said: Any, committee: Committee, motion_id: bytes) -> Ballot | None:
         """What a seat gave as a ballot, if its voter signed it. It is made anew, since no field of it was checked."""
         try:
-            place = getattr(said, "place", None)  # a replica of an older version signs each ballot by itself
-            place = None if place is None else Place(place.index, place.size, place.path)
+            place = None if said.place is None else Place(said.place.index, said.place.size, said.place.path)
             made = Ballot(said.voter, Choice(said.choice), said.reason, said.signature, place)
             return made if ballots.genuine(made, committee, motion_id, self._check) else None
         except Exception:  # a faulty replica may give anything; the others' ballots count

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensus import ballots
-from consensus.ballots import MOST_TOGETHER, Ballot, Choice, Moved, Place
+from consensus.ballots import MOST_TOGETHER, Ballot, Choice, Estimated, Moved, Place
 from consensus.errors import BadBallot, TooLarge
 from consensus.motions import Motion, question
 from consensus.rules import Rules
@@ -185,12 +185,17 @@ def test_fields_are_what_they_are_and_nothing_that_passes_for_it() -> None:
             Ballot(0, Choice.APPROVE, reason, signature)  # type: ignore[arg-type]
 
 
-def test_zero_is_written_in_one_way() -> None:
+@pytest.mark.parametrize("value", [0.0, -0.0])
+def test_a_number_below_or_above_zero_is_read_as_it_was_signed(value: float) -> None:
+    """Logs of older versions may hold either: what was decided once must be read for ever."""
     asked = Motion("number", question("VaR", 0.1), 2**62)
-    made = ballots.estimate(HOUSE.signers[0], HOUSE.committee, asked, -0.0)
-    assert str(made.value) == "0.0" and ballots.estimated(made, HOUSE.committee, asked.id)
-    with pytest.raises(Malformed, match="value"):
-        replace(made, value=-0.0)
+    made = tuple(ballots.estimate(HOUSE.signers[voter], HOUSE.committee, asked, value) for voter in range(3))
+    body = ballots.encode(Estimated(0, asked, made))
+    read = ballots.decode(body)
+    assert isinstance(read, Estimated) and str(read.estimates[0].value) == str(value)
+    assert Rules(lambda: [HOUSE.committee]).fault(body) is None
+    turned = ballots.encode(Estimated(0, asked, tuple(replace(one, value=-value) for one in made)))
+    assert turned != body and isinstance(Rules(lambda: [HOUSE.committee]).fault(turned), BadBallot)
 
 
 def test_what_is_refused_is_remembered_by_its_reason_alone() -> None:
