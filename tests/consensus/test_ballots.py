@@ -198,6 +198,18 @@ def test_a_number_below_or_above_zero_is_read_as_it_was_signed(value: float) -> 
     assert turned != body and isinstance(Rules(lambda: [HOUSE.committee]).fault(turned), BadBallot)
 
 
+def test_nothing_counts_of_whom_the_committee_has_silenced_or_never_had() -> None:
+    (motion,) = motions(1)
+    asked = Motion("number", question("VaR", 0.1), 2**62)
+    silenced = replace(HOUSE.committee, quarantined=frozenset({2}))
+    said = ballots.ballot(HOUSE.signers[2], silenced, motion, Choice.APPROVE)
+    number = ballots.estimate(HOUSE.signers[2], silenced, asked, 0.03)
+    assert ballots.genuine(said, HOUSE.committee, motion.id) and ballots.estimated(number, HOUSE.committee, asked.id)
+    assert not ballots.genuine(said, silenced, motion.id) and not ballots.estimated(number, silenced, asked.id)
+    assert not ballots.genuine(replace(said, voter=9), HOUSE.committee, motion.id)
+    assert not ballots.estimated(replace(number, voter=9), HOUSE.committee, asked.id)
+
+
 def test_what_is_refused_is_remembered_by_its_reason_alone() -> None:
     """A traceback would keep the request: thousands of large ones that anybody may send."""
     rules = Rules(lambda: [HOUSE.committee])
