@@ -18,7 +18,7 @@ import numpy as np
 
 from cluster.errors import LaneLost
 from cluster.lanes.addresses import BroadcastAddress
-from cluster.lanes.broadcast import Bell, Broadcaster, Listener, rest
+from cluster.lanes.broadcast import Bell, Broadcaster, Listener, Rest
 from consensus.simplex.types import Malformed, packed, unpacked
 
 SLOTS: Final = 1024
@@ -73,6 +73,8 @@ class Lanes:
         self._found: deque[tuple[int, threading.Event, Listener]] = deque()
         """For the thread that hears, which alone touches listeners."""
         self._listeners: dict[int, tuple[threading.Event, Listener]] = {}
+        self._rest: Rest | None = None
+        """Beside all of these and the bell; made anew when they have changed."""
         self._bell = Bell()
         self._load()
 
@@ -104,14 +106,17 @@ class Lanes:
             if peer in self._listeners:
                 self._listeners[peer][1].close()
             self._listeners[peer] = mark, listener
+            self._rest = None
         for peer, (mark, listener) in list(self._listeners.items()):
-            if self._hear_from(peer, mark, listener):
+            if not listener.quiet() and self._hear_from(peer, mark, listener):
                 self._sleepless = 0
 
     def rest(self, patience_s: float, seen: int) -> None:
         """Sleep until somebody speaks or wakes this, or for 20 ms; not at the pace of a peer that stopped in a word."""
         begun_ns = time.monotonic_ns()
-        rest([listener for _, listener in self._listeners.values()], patience_s, (self._bell, seen))
+        if self._rest is None:
+            self._rest = Rest([listener for _, listener in self._listeners.values()], self._bell)
+        self._rest.sleep(patience_s, seen)
         awake = self._bell.seen() != seen or time.monotonic_ns() - begun_ns >= LEAST_REST_NS
         self._sleepless = 0 if awake else self._sleepless + 1
         if self._sleepless > MOST_SLEEPLESS:
@@ -165,7 +170,7 @@ class Lanes:
         """What hearing is compiled of, half a second that the first word of a peer would else wait for."""
         own = Listener(self.address, "park", most=MOST_AT_A_TIME)
         own.poll()
-        rest([own], 0.0, (self._bell, self._bell.seen()))
+        Rest([own], self._bell).sleep(0.0, self._bell.seen())
         self._bell.ring()
         own.close()
 
@@ -207,8 +212,7 @@ class Lanes:
     def _hear_from(self, peer: int, mark: threading.Event, listener: Listener) -> bool:
         """Hear what a peer has said, if anything; let go of one that is forgotten or whose process has ended."""
         if self._attended.get(peer) is not mark:
-            del self._listeners[peer]
-            listener.close()
+            self._let_go(peer, listener)
             return False
         try:
             heard = listener.poll()
@@ -221,12 +225,16 @@ class Lanes:
         except (
             Exception
         ):  # it is lost; or whatever a faulty peer's memory leads to must not keep others from being heard
-            del self._listeners[peer]
-            listener.close()
+            self._let_go(peer, listener)
             self._lost(peer)
             self._seek(peer, SHORTEST_PAUSE_S)
             return False
         return len(heard.messages) > 0
+
+    def _let_go(self, peer: int, listener: Listener) -> None:
+        del self._listeners[peer]
+        listener.close()
+        self._rest = None
 
 
 def _letter(slot: np.ndarray, number: int) -> list[bytes]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from cluster import runtime
 from cluster.errors import DeadlineExceeded, LaneLost, LanesUnavailable, SwarmError, SwarmUnavailable
-from cluster.lanes.broadcast import rest
+from cluster.lanes.broadcast import Rest
 from cluster.lanes.page import Page, PageUnreadable
 from hive.alerts import Raised, Repeats, Subscription
 from hive.figures import LiveFigures, shown
@@ -103,7 +103,8 @@ class Watch:
             left_s = give_up - time.monotonic()
             if left_s <= 0:
                 raise DeadlineExceeded("no alert in time", "Allow more time")
-            rest([ear.subscription.listener for ear in self._ears.values() if ear.subscription is not None], left_s)
+            subscribed = [ear.subscription for ear in self._ears.values() if ear.subscription is not None]
+            Rest([subscription.listener for subscription in subscribed]).sleep(left_s)
 
     def alerts(self, patience_s: float) -> Iterator[Alert]:
         """Alerts until the time is up, as they come; look at :attr:`missed` for those that did not.

@@ -29,6 +29,7 @@ from cluster.lanes.ring import BAD, NONE
 
 LEAST_SLOT_WORDS = 8  # one cache line
 MOST_AT_A_TIME = 1024
+LOOK_NS = SLICE_NS // 2  # between two looks for the writer's process: who rests a slice finds it due each time
 LOW_HALF = 2**32 - 1  # of a bell: what a futex compares
 
 
@@ -215,6 +216,12 @@ class Listener:
         with self._lock:
             return self._heard(0)
 
+    def quiet(self) -> bool:
+        """Whether :meth:`poll` would bring nothing, at a tenth of its price; also false when the writer's end is due to
+        be looked for."""
+        silent = bool(kernels.nothing_new(self.words, self.hand))
+        return silent and time.monotonic_ns() - self._looked_ns < LOOK_NS
+
     def wait(self, patience_s: float = 1.0) -> Heard:
         """As :meth:`poll`, but at least one message.
 
@@ -272,7 +279,7 @@ class Listener:
     def _gone(self) -> bool:
         """Whether the writer is gone. Its process is looked for at most twice a slice: that is a system call."""
         now = time.monotonic_ns()
-        if not self._dead and now - self._looked_ns >= SLICE_NS // 2:  # who rests a slice finds it due each time
+        if not self._dead and now - self._looked_ns >= LOOK_NS:
             self._looked_ns = now
             self._dead = not self._writer.alive()
         return self._dead or int(self.words[kernels.RING_GENERATION]) != self.address.generation
@@ -310,7 +317,7 @@ class Bell:
         self.words = np.zeros(1, np.int64)
 
     def seen(self) -> int:
-        """To be asked for before looking for what is rung for, and given to :func:`rest` if nothing was there."""
+        """To be asked for before looking for what is rung for, and given to :meth:`Rest.sleep` if nothing was there."""
         return int(self.words[0])
 
     def ring(self) -> None:
@@ -318,22 +325,34 @@ class Bell:
         ring(self.words, 0)
 
 
-def rest(listeners: Sequence[Listener], patience_s: float, *bells: tuple[Bell, int]) -> None:
-    """Sleep until one of the listeners may have something to hear, or for 20 ms, or for as long as is allowed.
+class Rest:
+    """Where one thread sleeps until any of some listeners may have something to hear, or one of some bells rings.
 
-    Or until one of the bells has rung since it was seen.
+    What the system is asked with is made once: whoever hears many peers goes to sleep often.
     """
-    if not listeners and not bells:
-        time.sleep(min(patience_s, SLICE_NS / 1e9))
-        return
-    places = [(bell.words, 0) for bell, _ in bells]
-    waited = bells_at(*places, *((listener.words, kernels.RING_BELL) for listener in listeners))
-    for place, (_, seen) in enumerate(bells):
-        waited[place, SEEN] = seen & LOW_HALF
-    for place, listener in enumerate(listeners, len(bells)):
-        waited[place, SEEN] = kernels.announce_sleep(listener.words)
-    if all(kernels.nothing_new(listener.words, listener.hand) for listener in listeners):
-        futex_wait_any(waited, min(_nanoseconds(patience_s), SLICE_NS), np.zeros(2, np.int64))
+
+    def __init__(self, listeners: Sequence[Listener], *bells: Bell) -> None:
+        self._listeners, self._bells = tuple(listeners), bells
+        rings = [(listener.words, kernels.RING_BELL) for listener in listeners]
+        places = [*((bell.words, 0) for bell in bells), *rings]
+        self._waited = bells_at(*places) if places else np.zeros((0, 3), np.int64)
+        self._scratch = np.zeros(2, np.int64)
+
+    def sleep(self, patience_s: float, *seen: int) -> None:
+        """Sleep until there may be something, or for 20 ms, or for as long as is allowed.
+
+        Not while a bell has rung since it was ``seen``, which is given for each.
+        """
+        waited = self._waited
+        if not len(waited):
+            time.sleep(min(patience_s, SLICE_NS / 1e9))
+            return
+        for place, count in enumerate(seen):
+            waited[place, SEEN] = count & LOW_HALF
+        for place, listener in enumerate(self._listeners, len(self._bells)):
+            waited[place, SEEN] = kernels.announce_sleep(listener.words)
+        if all(kernels.nothing_new(listener.words, listener.hand) for listener in self._listeners):
+            futex_wait_any(waited, min(_nanoseconds(patience_s), SLICE_NS), self._scratch)
 
 
 def _slot_words(payload_words: int) -> int:

@@ -445,6 +445,21 @@ def test_a_writer_never_notices_a_killed_reader(strategy: str) -> None:
         assert other.missed == 0
 
 
+def test_a_listener_is_quiet_where_nothing_is_to_be_heard_and_the_writer_was_just_seen_alive() -> None:
+    with Broadcaster(slots=64, payload_words=PAYLOAD) as broadcast, Listener(broadcast.address) as listener:
+        assert not listener.quiet()  # the writer has never been looked for
+        until = time.monotonic() + 10.0
+        while not listener.quiet() and time.monotonic() < until:
+            assert not len(listener.poll().numbers)
+        assert listener.quiet()
+        broadcast.publish(np.array(content(broadcast.written)))
+        assert not listener.quiet()
+        assert len(listener.poll().numbers) == 1
+        while listener.quiet() and time.monotonic() < until:
+            time.sleep(0.001)
+        assert not listener.quiet()  # its end is due to be looked for
+
+
 def test_a_thread_that_is_wanted_comes_back() -> None:
     with Broadcaster(slots=8, payload_words=PAYLOAD) as broadcast:
         for strategy in STRATEGIES:
