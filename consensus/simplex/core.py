@@ -30,9 +30,12 @@ Deviations from the paper (Chan and Pass, TCC 2023)
 - FINALIZE votes go to the leader of their view alone, who tells all as soon as there are enough: 2 (n - 1) messages
   instead of n (n - 1). If its process has ended they go to all. If it keeps them to itself, the view that follows
   finalises this one too.
-- A nullification is passed on when it is first seen; other certificates later, unless a later block has become final
-  meanwhile: nearly always the votes themselves, or the leader, have told all. A NULLIFY vote for a view that is over
-  here shows that they have not, and they are passed on at once.
+- Certificates are passed on later, unless a later block has become final meanwhile: nearly always the votes themselves,
+  or the leader, have told all. At once they are passed on by who alone may have them: a finalisation by the leader of
+  its view, a nullification by that of the next, whose proposal rests on it. A NULLIFY vote for a view that ended
+  otherwise here shows that its voter does not know that, and all are told at once.
+- Somebody is always a view or a block behind: what voters say of how far they are is not answered with help before it
+  has been so for as long as a message may take.
 - A leader that was silent in its turns, or whose process has ended, is given up at once; one that gives its own view up
   takes all with it.
 - Timers double while more views fail than f leaders can be blamed for, up to 64 times, and come down again when views
@@ -194,6 +197,8 @@ class Core:
         """Of these, those that failed."""
         self.broken = False
         """Whether two certificates contradict each other: more than f voters are faulty, and nothing is certain."""
+        self._moved = now_ns
+        """When a view or a block was last over here."""
         self._checked_before = 0
         self._checker = Checker(committee, check)
         self._view = 1
@@ -433,12 +438,19 @@ class Core:
             self._on_certificate(standing.certificate)
         if 0 < standing.height <= self.chain.height and self.chain.block(standing.height).digest != standing.tip:
             self._ask(sender, height=0)  # it says that it decided something else: let it prove that, from the start
+        elif self._is_a_step_away(standing):
+            pass  # what it lacks, or what this replica lacks, is on its way
         elif standing.height > self.chain.height or standing.view > self._view:
             self._ask(sender)
         elif standing.height < self.chain.height or standing.view < self._view:
             self._supply(sender, since=standing.view)
         if self._loss.asks and standing.nonce == self._loss.nonce:
             self._count_answer(standing)
+
+    def _is_a_step_away(self, standing: Standing) -> bool:
+        """Whether a voter is at most a view and a block before or behind this one, who has just moved itself."""
+        apart = max(abs(standing.height - self.chain.height), abs(standing.view - self._view))
+        return apart <= 1 and self._now - self._moved < self._pace.factor * self._timing.proposal_ns
 
     def _on_ask(self, sender: int, ask: Ask) -> None:
         if ask.nonce:
@@ -506,6 +518,7 @@ class Core:
         if certificate.view >= self._view:
             self.passed_views += certificate.view + 1 - self._view
             self._view = certificate.view + 1
+            self._moved = self._now
         if certificate.kind is not Kind.NULLIFY:
             self._want(certificate.digest)  # last, with what follows: what was wanted may end the epoch
         self._settle()
@@ -560,6 +573,7 @@ class Core:
                 for body in block.requests:
                     self._pending.drop(self._application.subject(body))
                 self._turn.decisions.append(Decision(block, finality))
+            self._moved = self._now
             if self.committee is before:
                 self._prune()
             else:
@@ -989,17 +1003,19 @@ class Core:
     # Speaking.
 
     def _tell_of(self, certificate: Certificate) -> None:
-        """Pass a certificate on: at once if the others lack it, as those do whose votes came to this leader alone."""
-        alone = certificate.kind is Kind.FINALIZE and self.committee.leader(certificate.view) == self._voter
-        if alone or certificate.kind is Kind.NULLIFY:
+        """Pass a certificate on: at once if the others lack it, as those do whose votes came to this leader alone, or
+        if what this voter is about to propose rests on it."""
+        failed = certificate.kind is Kind.NULLIFY
+        leads = self.committee.leader(certificate.view + failed) == self._voter
+        if leads and certificate.kind is not Kind.NOTARIZE:
             self._pass_on(certificate)
         else:
             self._unsaid.append((self._now + self._timing.notice_ns, certificate))
 
     def _tell_what_is_unsaid(self, view: int) -> None:
-        """Somebody does not know that a view is over: say now what would be said later, once."""
-        told = [certificate for _, certificate in self._unsaid if certificate.view == view]
-        self._unsaid = deque((due, certificate) for due, certificate in self._unsaid if certificate.view != view)
+        """Somebody has given a view up, and does not know that it ended otherwise: say now what would be said later."""
+        told = [c for _, c in self._unsaid if c.view == view and c.kind is not Kind.NULLIFY]
+        self._unsaid = deque((due, c) for due, c in self._unsaid if c not in told)
         for certificate in told:
             self._pass_on(certificate)
 

@@ -1,0 +1,70 @@
+"""What a voter says to those who may be a step behind: what it alone knows at once, the rest when it is due."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import pytest
+
+from consensus.simplex.core import Core, Timing, Turn
+from consensus.simplex.types import NOTHING, Ask, Certificate, Kind, Notice, Standing, Supply
+from consensus.simulator.liars import signed
+from consensus.simulator.world import World
+from tests.consensus.test_leaders import nullification
+
+TIMING = Timing()
+M = TypeVar("M")
+
+
+def said(turn: Turn, kind: type[M]) -> list[tuple[int | None, M]]:
+    return [(to, message) for to, message in turn.messages if isinstance(message, kind)]
+
+
+def told(core: Core, *certificates: Certificate, now_ns: int) -> Turn:
+    return core.handle(0, Supply((), (), certificates), now_ns)
+
+
+def standing(view: int) -> Standing:
+    return Standing(0, view, 0, NOTHING, None, 0, 0, bytes(64))
+
+
+@pytest.mark.parametrize("ahead", range(1, 4))
+def test_who_leads_next_says_at_once_that_a_view_has_failed_and_others_when_it_is_due(ahead: int) -> None:
+    world = World(3)
+    node = world.nodes[world.committee.leader(1 + ahead)]
+    turn = told(node.core, nullification(world, 1), now_ns=1000)
+    assert node.core.view == 2
+    assert bool(said(turn, Notice)) == (ahead == 1)
+    due = 1000 + TIMING.notice_ns
+    later = [pair for now_ns in (due - 1, due) for pair in said(node.core.wake(now_ns), Notice)]
+    assert [message.certificate for _, message in said(turn, Notice) + later] == [nullification(world, 1)]
+
+
+def test_a_late_vote_that_gives_a_failed_view_up_makes_nobody_say_again_that_it_has_failed() -> None:
+    world = World(3)
+    voter = world.committee.leader(3)
+    core = world.nodes[voter].core
+    told(core, nullification(world, 1), now_ns=1000)
+    late = next(node for node in world.nodes if node.number not in {voter, world.committee.leader(1)})
+    vote = signed(late.seal, world.committee, late.number, Kind.NULLIFY, 1, NOTHING)
+    assert said(core.handle(late.number, vote, 1001), Notice) == []
+
+
+@pytest.mark.parametrize(("theirs", "answer"), [(1, Supply), (3, Ask)])
+def test_who_is_a_step_away_is_given_the_time_of_a_message_first(theirs: int, answer: type[Ask] | type[Supply]) -> None:
+    world = World(3)
+    core = world.nodes[1].core
+    told(core, nullification(world, 1), now_ns=1000)
+    assert core.view == 2
+    arrived = 1000 + TIMING.proposal_ns
+    assert said(core.handle(0, standing(theirs), arrived - 1), answer) == []
+    assert [to for to, _ in said(core.handle(0, standing(theirs), arrived), answer)] == [0]
+
+
+@pytest.mark.parametrize(("theirs", "answer"), [(1, Supply), (5, Ask)])
+def test_who_is_two_steps_away_is_not(theirs: int, answer: type[Ask] | type[Supply]) -> None:
+    world = World(3)
+    core = world.nodes[1].core
+    told(core, nullification(world, 1), nullification(world, 2), now_ns=1000)
+    assert core.view == 3
+    assert [to for to, _ in said(core.handle(0, standing(theirs), 1001), answer)] == [0]
