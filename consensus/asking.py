@@ -21,6 +21,8 @@ from consensus.simplex.types import Committee
 
 HEDGE_S = 0.02  # how long few replicas may at least take to begin to answer before all are asked
 MOST_HEDGE_S = 0.25  # and at most, though they usually take half as long or longer
+HEDGE_TIMES = 2  # as long as usual, until all are asked
+FAILED_TIMES = 4  # where a view must fail first
 HEDGE_EACH_S = 0.01  # longer for each motion of a batch but the first: many take long, whoever is asked
 HEDGE_SHARE = 0.25  # of the time that is left
 USUAL = 16  # answers of a kind that say how long one usually takes
@@ -40,9 +42,11 @@ class Reach:
         self._handles: dict[int, Any] = {}
         self._quick: list[int] = []
         """Seats whose voters gave ballots, who answered last first."""
-        self.leader: int | None = None
-        """Seat that leads, as more than f said who gave ballots, and that gave its own: it alone is asked for decisions
-        at first."""
+        self.carrier: int | None = None
+        """Seat that gave its ballot and leads, as more than f said who gave theirs: it alone is asked for decisions at
+        first. Where the leader gave none, who leads next, and the view that fails before is waited for."""
+        self.patience = HEDGE_TIMES
+        """In how many times the usual time others are asked for decisions too."""
         self.next_leader: int | None = None
         """Seat that leads after it, as they said: its ballot on the next motion is asked for, to see if it lives."""
         self._owed: dict[int, Any] = {}
@@ -72,7 +76,9 @@ class Reach:
         self._quick = [seat, *(other for other in self._quick if other != seat)]
         faults = self._present().faults
         now, then = (_said_by_more(faults, seats) for seats in zip(*leaders.values(), strict=True))
-        self.leader, self.next_leader = now if now in leaders else None, then
+        self.carrier = now if now in leaders else then if now is not None and then in leaders else None
+        self.patience = HEDGE_TIMES if self.carrier == now else FAILED_TIMES
+        self.next_leader = then
 
     def all(self, method: str, *arguments: Any, count: int | None = None, within_s: float) -> dict[int, Any]:
         """Answers of all that give one in time, or of the first ``count``, by seat.
@@ -91,13 +97,20 @@ class Reach:
         return {seat: answer for seat, answer in answers.items() if answer is not None}
 
     def hedged(
-        self, method: str, *arguments: Any, asking: int | None, until_ns: int, first: int | None = None, many: int = 1
+        self,
+        method: str,
+        *arguments: Any,
+        asking: int | None,
+        until_ns: int,
+        first: int | None = None,
+        many: int = 1,
+        times: float = HEDGE_TIMES,
     ) -> Iterator[tuple[int, Any]]:
         """(seat, answer) of seats as they come, until a moment of UTC.
 
         So many are asked at first, ``first`` and those that answered last; the others too as soon as one fails, what
-        came did not suffice, nobody has answered in twice the usual time, which is bounded, or those that are left take
-        twice as long as the first to answer. ``many`` is the number of motions that are asked about.
+        came did not suffice, nobody has answered in so many ``times`` the usual time, which is bounded, or those that
+        are left take twice as long as the first to answer. ``many`` is the number of motions that are asked about.
         """
         begun_ns = time.time_ns()
         self._look()
@@ -110,7 +123,7 @@ class Reach:
         few = len(seats) if asking is None else asking
         usual = self._usual.setdefault((method, many.bit_length()), deque(maxlen=USUAL))
         pending, rest = self._asked(method, *arguments, seats=seats[:few]), seats[few:]
-        hedge_s = min(max(HEDGE_S, 2 * median(usual or [0.0])), MOST_HEDGE_S) + (many - 1) * HEDGE_EACH_S
+        hedge_s = min(max(HEDGE_S, times * median(usual or [0.0])), MOST_HEDGE_S) + (many - 1) * HEDGE_EACH_S
         hedge_ns = begun_ns + min(int(hedge_s * 1e9), int(HEDGE_SHARE * (until_ns - begun_ns)))
         unanswered = bool(rest)
         try:

@@ -396,16 +396,16 @@ class CommitteeClient:
             open_ = [place for place in range(len(bodies)) if place not in found]
             asked = [bodies[place] for place in open_]
             refusals: dict[tuple[int, str], list[SwarmError]] = {}
-            few = None if self._reach.leader is None else 1
             doubted = self._reach.doubted()
             for _, answers in self._reach.hedged(
                 "decide",
                 asked,
                 left_s,
-                asking=few,
-                first=self._reach.leader,
+                asking=None if self._reach.carrier is None else 1,
+                first=self._reach.carrier,
                 until_ns=expires_utc_ns,
                 many=len(asked),
+                times=self._reach.patience,
             ):
                 if not isinstance(answers, list):
                     continue

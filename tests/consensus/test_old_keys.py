@@ -336,7 +336,7 @@ def test_refusals_of_seats_that_can_be_no_voters_do_not_count(house, old, now):
     assert client.propose("raise_limit").epoch == 2
     motion = client.motion("raise_limit")
     epoch, given = client.vote(motion)
-    client._reach.leader, client._reach._quick = None, []  # those who refuse are heard first
+    client._reach.carrier, client._reach._quick = None, []  # those who refuse are heard first
     assert client.finalize(motion, epoch, given).epoch == 2
     for seat in (4, 5):
         house.seats[seat].refuses = True
