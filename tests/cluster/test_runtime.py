@@ -65,38 +65,3 @@ def test_a_ray_without_the_printer_that_is_kept_silent_is_joined_all_the_same(mo
     with runtime._unprinted():
         pass
     assert not hasattr(worker, "listen_error_messages")
-
-
-TOLD = """
-import time
-import ray
-from cluster import runtime
-
-runtime.embed(cpus=1, namespace="letters")
-
-@ray.remote(num_cpus=0)
-class Reader:
-    def __init__(self):
-        self.heard = 0
-    def told(self):
-        self.heard += 1
-    def asked(self):
-        return self.heard
-
-reader = Reader.remote()
-tell = runtime.teller(reader.told)
-assert all(tell() for _ in range(5))
-assert runtime.wait_for(reader.asked.remote(), 60.0) == 5
-names = set()
-end = time.monotonic() + 60.0
-while "asked" not in names and time.monotonic() < end:
-    names = {event["name"] for event in ray.timeline()}
-    time.sleep(0.1)
-runtime.disconnect()
-print("asked" in names, "told" in names)
-"""
-
-
-def test_what_is_told_is_heard_and_leaves_no_record_where_ray_lists_what_was_asked():
-    done = subprocess.run([sys.executable, "-c", TOLD], capture_output=True, text=True, timeout=170, check=True)
-    assert done.stdout == "True False\n"

@@ -68,6 +68,21 @@ def test_a_number_is_agreed_on_that_every_voter_has_had_calculated(committee, cl
         client.agree(book, tolerance=1.0, calculation="comprehensive", committee=committee)
 
 
+def test_letters_by_ray_leave_no_record_where_it_lists_what_was_asked(committee):
+    def listed(method):
+        return sum(event["name"] == method for event in ray.timeline())
+
+    voter = runtime.find_actor(replica_name(0), "riskswarm")
+    tell = runtime.teller(voter.deliver)
+    letters, strange = listed("deliver"), runtime.wait_for(voter.status.remote(), DEADLINE_S)["strange"]
+    assert all(tell(99, [b"from nobody"]) for _ in range(5))
+    assert eventually(lambda: runtime.wait_for(voter.status.remote(), DEADLINE_S)["strange"] == strange + 5)
+    calls = listed("nothing")
+    runtime.wait_for(voter.nothing.remote(), DEADLINE_S)
+    assert eventually(lambda: listed("nothing") > calls)
+    assert listed("deliver") == letters
+
+
 def test_many_at_once_share_slots(committee):
     before = committee.status()[0]["height"]
     decided = committee.propose_all([("raise_limit", bytes([number])) for number in range(32)])
