@@ -34,7 +34,8 @@ from consensus.simulator.judge import Foul, Judge
 from consensus.simulator.keys import KeyRing, Seal
 
 MS = 1_000_000
-MOST_EVENTS = 400_000
+MOST_EVENTS = 1_000
+"""For each triple of nodes, since all may tell all what each has told: some eight times what the worst of liars cause."""
 SPITE = 0.95
 LIARS_BREATH = 20
 """Messages of a liar at once, and one more a millisecond: two could else keep each other busy for ever."""
@@ -200,8 +201,8 @@ class World:
         """Let time pass, to a moment or until something is true; whether it is."""
         until = int(until_ms * MS)
         while self._events and self._events[0][0] <= until:
-            if self.handled > MOST_EVENTS:
-                raise Foul(f"more than {MOST_EVENTS} events: the committee does not come to rest")
+            if self.handled > MOST_EVENTS * len(self.nodes) ** 3:
+                raise Foul(f"after {self.handled} events the committee does not come to rest")
             self.now, _, event = heapq.heappop(self._events)
             event()
             if stop is not None and stop():
