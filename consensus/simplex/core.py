@@ -32,8 +32,10 @@ Deviations from the paper (Chan and Pass, TCC 2023)
   finalises this one too.
 - Certificates are passed on later, unless a later block has become final meanwhile: nearly always the votes themselves,
   or the leader, have told all. At once they are passed on by who alone may have them: a finalisation by the leader of
-  its view, a nullification by that of the next, whose proposal rests on it. A NULLIFY vote for a view that ended
-  otherwise here shows that its voter does not know that, and all are told at once.
+  its view, a nullification by that of the next, whose proposal rests on it. If that one proposes nothing for half the
+  time that it has, it is told, and so is who did not say that it gave the failed view up: f votes may have been lent to
+  others only. A NULLIFY vote for a view that ended otherwise here shows that its voter does not know that, and all are
+  told at once.
 - Somebody is always a view or a block behind: what voters say of how far they are is not answered with help before it
   has been so for as long as a message may take.
 - A leader that was silent in its turns, or whose process has ended, is given up at once; one that gives its own view up
@@ -450,7 +452,8 @@ class Core:
     def _is_a_step_away(self, standing: Standing) -> bool:
         """Whether a voter is at most a view and a block before or behind this one, who has just moved itself."""
         apart = max(abs(standing.height - self.chain.height), abs(standing.view - self._view))
-        return apart <= 1 and self._now - self._moved < self._pace.factor * self._timing.proposal_ns
+        patience = min(self._pace.factor * self._timing.proposal_ns, self._timing.notice_ns)
+        return apart <= 1 and self._now - self._moved < patience
 
     def _on_ask(self, sender: int, ask: Ask) -> None:
         if ask.nonce:
@@ -705,7 +708,7 @@ class Core:
     def _nullify(self) -> None:
         """Give the present view up."""
         view = self._at(self._view)
-        view.leader_deadline = view.deadline = view.fill = view.hint = None
+        view.leader_deadline = view.deadline = view.fill = None
         if view.retry is None:
             view.retry = self._now + self._pace.pause(0) * self._timing.repeat_ns
         if not view.own.keys() & FORBIDDEN and self._may_vote(view.number):
@@ -791,6 +794,8 @@ class Core:
         if view.deadline is None and not (view.retry is not None and given_up):
             view.begun = self._now
             view.leader_deadline = view.deadline = self._now + self._pace.factor * self._timing.view_ns
+            if self._view - 1 in self._views and self._at(self._view - 1).nullified:
+                view.hint = self._now + self._pace.factor * self._timing.proposal_ns // 2
         due = self._now + self._pace.factor * self._timing.proposal_ns
         if (
             view.proposal is None
@@ -810,11 +815,18 @@ class Core:
         return bool(self._pending) and self._parent() == (self.chain.view, self.chain.tip)
 
     def _hint(self) -> None:
-        """Tell a leader that proposes nothing of a request: whoever brought it may have kept it from this one."""
+        """Tell a leader that proposes nothing of a request, and that the view before failed: others may have kept both
+        from it. Of the latter also those who, for all that is known here, did not give that view up."""
         leader, view = self.committee.leader(self._view), self._at(self._view)
         view.hint = None
-        if view.proposal is None and leader != self._voter:
+        waited_for = {leader} if view.proposal is None else set()
+        if waited_for and not view.own and leader != self._voter:
             self._turn.messages += [(leader, Request(body)) for body in self._chosen(())[:1]]
+        for certificate in [unsaid for _, unsaid in self._unsaid if unsaid.kind is Kind.NULLIFY]:
+            failed = self._at(certificate.view)
+            silent = {n for n in range(len(self.committee.keys)) if not failed.given_up_by(n, self._checker)}
+            silent.discard(self.committee.leader(certificate.view))
+            self._pass_on(certificate, sorted((silent | waited_for) - self._lost - {self._voter}))
 
     def _say_what_was_under_way(self, view: View) -> None:
         """Tell of what own clients asked for in a block that others have perhaps not seen."""
@@ -1019,10 +1031,12 @@ class Core:
         for certificate in told:
             self._pass_on(certificate)
 
-    def _pass_on(self, certificate: Certificate) -> None:
-        if self._voter is not None:
+    def _pass_on(self, certificate: Certificate, readers: Sequence[int | None] = (None,)) -> None:
+        """Tell all others, or some voters, of a certificate."""
+        if self._voter is not None and readers:
             signature = self._signer.sign(notice_bytes(self.committee.chain, certificate))
-            self._say_all(Notice(certificate, self._voter, signature))
+            notice = Notice(certificate, self._voter, signature)
+            self._turn.messages += [(reader, notice) for reader in readers]
 
     def _say_all(self, message: Message) -> None:
         self._turn.messages.append((None, message))

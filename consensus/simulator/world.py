@@ -35,7 +35,7 @@ from consensus.simulator.keys import KeyRing, Seal
 
 MS = 1_000_000
 MOST_EVENTS = 1_000
-"""For each triple of nodes, since all may tell all what each has told: some eight times what the worst of liars cause."""
+"""For each triple of nodes, as all may tell all what each has told: some eight times what the worst of liars cause."""
 SPITE = 0.95
 LIARS_BREATH = 20
 """Messages of a liar at once, and one more a millisecond: two could else keep each other busy for ever."""

@@ -357,7 +357,7 @@ class HelpsNobody(Core):
 class KeepsCertificates(Core):
     """Certificates are not passed on, in no way."""
 
-    def _pass_on(self, certificate: Certificate) -> None:
+    def _pass_on(self, certificate: Certificate, readers: Sequence[int | None] = ()) -> None:
         return
 
     def _say_all(self, message: Message) -> None:

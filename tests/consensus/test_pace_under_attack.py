@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from functools import partial
 
 import pytest
@@ -91,6 +92,69 @@ class ToTooFew(Attacked):
             elif isinstance(message, Vote) and message.kind is Kind.NOTARIZE:
                 said += [(to, message)] if committee.leader(message.view) not in self.faulty else []
         return said
+
+
+class LentVotes(Attacked):
+    """A proposal comes to the next f honest leaders alone, and the votes that make its view fail to the others alone:
+    these are in the next view before its leader knows that the one before has failed."""
+
+    def __init__(self, size: int, longest_delay_ms: float = 2.0, core: type[Core] = Core) -> None:
+        super().__init__(size, longest_delay_ms, core)
+        self.lent: set[tuple[int, int]] = set()
+        self.lend()
+
+    def victims(self, view: int) -> list[int]:
+        leaders = [self.world.committee.leader(number) for number in range(view + 1, view + 3 * self.faults + 1)]
+        return [leader for leader in leaders if leader not in self.faulty][: self.faults]
+
+    def hands(self, node: Node, turn: Turn) -> Spoken:
+        proposals = [message for _, message in turn.messages if isinstance(message, Proposal)]
+        return [(victim, proposal) for proposal in proposals for victim in self.victims(proposal.block.view)]
+
+    def lend(self) -> None:
+        """Help everybody to give up what it has given up, but victims of the view or of the one before."""
+        committee = self.world.committee
+        for number in self.honest:
+            for view in self.world.nodes[number].core._views.values():
+                led = [back for back in (view.number, view.number - 1) if committee.leader(back) in self.faulty]
+                victims = [victim for back in led for victim in self.victims(back)]
+                given_up = Kind.NULLIFY in view.own and (view.number, number) not in self.lent
+                if not given_up or not led or number in victims:
+                    continue
+                self.lent.add((view.number, number))
+                for liar in self.faulty:
+                    seal = self.world.nodes[liar].seal
+                    vote = signed(seal, committee, liar, Kind.NULLIFY, view.number, NOTHING)
+                    self.world._transmit(liar, number, vote)
+        self.world.at(self.world.now / MS + 1.0, self.lend)
+
+
+class KeepsFailures(Core):
+    """A leader is not told that the view before has failed."""
+
+    def _hint(self) -> None:
+        unsaid, self._unsaid = self._unsaid, deque()
+        super()._hint()
+        self._unsaid = unsaid
+
+
+@pytest.mark.parametrize(("size", "delay_ms"), [(4, 2.0), (7, 2.0), (7, 15.0), (10, 2.0)])
+def test_votes_lent_to_some_do_not_make_the_next_view_fail_too(size: int, delay_ms: float) -> None:
+    votes_lent_to_some(size, delay_ms, Core)
+
+
+@pytest.mark.parametrize("size", [7, 10])
+def test_they_would_if_the_next_leader_were_not_told(size: int) -> None:
+    with pytest.raises(AssertionError, match="the next view"):
+        votes_lent_to_some(size, 2.0, KeepsFailures)
+
+
+def votes_lent_to_some(size: int, delay_ms: float, core: type[Core]) -> None:
+    attacked = LentVotes(size, delay_ms, core)
+    taken = attacked.decided(40)
+    assert len(attacked.lent) > 10, "the attack does something"
+    assert sorted(taken)[35] < 2 * PROPOSAL_MS + 8 * delay_ms, "the next view"
+    assert attacked.factor <= 4
 
 
 @pytest.mark.parametrize("size", [4, 7])

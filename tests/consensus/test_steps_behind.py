@@ -40,6 +40,31 @@ def test_who_leads_next_says_at_once_that_a_view_has_failed_and_others_when_it_i
     assert [message.certificate for _, message in said(turn, Notice) + later] == [nullification(world, 1)]
 
 
+@pytest.mark.parametrize(
+    ("late", "ended", "readers"), [(None, None, [2, 6]), (6, None, [2]), (None, 2, [6]), (6, 6, [2])]
+)
+def test_who_may_not_have_the_votes_is_told_when_the_next_leader_is_half_late(
+    late: int | None, ended: int | None, readers: list[int]
+) -> None:
+    """The leader itself, and who did not give the failed view up here; but not who led that, nor who has ended."""
+    world = World(3, nodes=7)
+    assert [world.committee.leader(view) for view in (1, 2)] == [1, 2]
+    votes = {n: signed(world.nodes[n].seal, world.committee, n, Kind.NULLIFY, 1, NOTHING) for n in range(7)}
+    failed = Certificate(Kind.NULLIFY, 0, 1, NOTHING, tuple((n, votes[n].signature) for n in (0, 2, 3, 4, 5)))
+    core = world.nodes[3].core
+    told(core, failed, now_ns=1000)
+    if late is not None:
+        core.handle(late, votes[late], 1000)
+    if ended is not None:
+        core.lost(ended, 1000)
+    core.submit([b"request"], 1000)
+    due = 1000 + TIMING.proposal_ns // 2
+    assert said(core.wake(due - 1), Notice) == []
+    assert [(to, notice.certificate) for to, notice in said(core.wake(due), Notice)] == [(to, failed) for to in readers]
+    assert said(core.wake(due + 1), Notice) == []
+    assert [to for to, _ in said(core.wake(1000 + TIMING.notice_ns), Notice)] == [None], "all, as ever"
+
+
 def test_a_late_vote_that_gives_a_failed_view_up_makes_nobody_say_again_that_it_has_failed() -> None:
     world = World(3)
     voter = world.committee.leader(3)
@@ -51,12 +76,17 @@ def test_a_late_vote_that_gives_a_failed_view_up_makes_nobody_say_again_that_it_
 
 
 @pytest.mark.parametrize(("theirs", "answer"), [(1, Supply), (3, Ask)])
-def test_who_is_a_step_away_is_given_the_time_of_a_message_first(theirs: int, answer: type[Ask] | type[Supply]) -> None:
+@pytest.mark.parametrize(("doublings", "longest_ns"), [(0, TIMING.proposal_ns), (6, TIMING.notice_ns)])
+def test_who_is_a_step_away_is_given_the_time_of_a_message_first(
+    theirs: int, answer: type[Ask] | type[Supply], doublings: int, longest_ns: int
+) -> None:
+    """However slow the others have been: nothing else that is told later waits for longer."""
     world = World(3)
     core = world.nodes[1].core
+    core._pace._doublings = doublings
     told(core, nullification(world, 1), now_ns=1000)
     assert core.view == 2
-    arrived = 1000 + TIMING.proposal_ns
+    arrived = 1000 + longest_ns
     assert said(core.handle(0, standing(theirs), arrived - 1), answer) == []
     assert [to for to, _ in said(core.handle(0, standing(theirs), arrived), answer)] == [0]
 
