@@ -73,7 +73,7 @@ def row(
     goal: tuple[str, float] | None = None,
     peer: Row | None = None,
 ) -> Row:
-    """Percentiles of ``samples``; ``goal`` is a percentile's name and the value it must stay below."""
+    """Percentiles of ``samples``; ``goal`` is the name of one of them, or ``mean``, and what it must stay below."""
     p50, p90, p99 = (float(x) for x in np.percentile(samples, [50, 90, 99]))
     figures = {"p50": p50, "p90": p90, "p99": p99, "max": float(max(samples))}
     return Row(
@@ -83,7 +83,7 @@ def row(
         **figures,
         samples=len(samples),
         goal=None if goal is None else f"{goal[0]} < {goal[1]:g}",
-        met=None if goal is None else figures[goal[0]] < goal[1],
+        met=None if goal is None else (figures | {"mean": float(np.mean(samples))})[goal[0]] < goal[1],
         peer=None if peer is None else peer.name,
         ratio=None if peer is None else p50 / peer.p50,
     )

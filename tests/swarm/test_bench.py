@@ -24,6 +24,8 @@ def test_row_states_percentiles_goal_and_ratio_to_its_peer() -> None:
     assert good.met is True and good.ratio == 25.5 and good.peer == "bare"
     assert record.row("full", samples, unit="ms", goal=("p99", 99.0)).met is False
     assert record.row("full", samples, unit="ms").met is None
+    skewed = [1.0, 1.0, 1.0, 97.0]
+    assert [record.row("a batch", skewed, unit="ms", goal=(of, 20.0)).met for of in ("p50", "mean")] == [True, False]
 
 
 @pytest.mark.parametrize(("size", "timed"), [(4, {"median", "tail"}), (7, set()), (10, set())])
@@ -31,7 +33,9 @@ def test_of_committees_of_every_size_decisions_a_second_and_one_soon_after_a_dea
     size: int, timed: set[str]
 ) -> None:
     for transport in consensus.TRANSPORTS:
-        assert consensus._goals(size, transport).keys() == {"batch", "crash"} | timed
+        goals = consensus._goals(size, transport)
+        assert goals.keys() == {"batch", "crash"} | timed
+        assert goals["batch"] == ("mean", 320.0), "64 in that time are 200 a second"
 
 
 def test_page_shows_the_newest_artefact_of_each_bench(tmp_path: Path) -> None:
