@@ -794,7 +794,7 @@ class Core:
         if view.deadline is None and not (view.retry is not None and given_up):
             view.begun = self._now
             view.leader_deadline = view.deadline = self._now + self._pace.factor * self._timing.view_ns
-            if self._view - 1 in self._views and self._at(self._view - 1).nullified:
+            if any(unsaid.kind is Kind.NULLIFY for _, unsaid in self._unsaid):
                 view.hint = self._now + self._pace.factor * self._timing.proposal_ns // 2
         due = self._now + self._pace.factor * self._timing.proposal_ns
         if (
@@ -815,17 +815,18 @@ class Core:
         return bool(self._pending) and self._parent() == (self.chain.view, self.chain.tip)
 
     def _hint(self) -> None:
-        """Tell a leader that proposes nothing of a request, and that the view before failed: others may have kept both
-        from it. Of the latter also those who, for all that is known here, did not give that view up."""
+        """Tell a leader that proposes nothing of a request, and how views before ended: others may have kept both from
+        it. That one failed also those who, for all that is known here, did not give it up."""
         leader, view = self.committee.leader(self._view), self._at(self._view)
         view.hint = None
         waited_for = {leader} if view.proposal is None else set()
-        if waited_for and not view.own and leader != self._voter:
+        if waited_for and view.deadline is not None and leader != self._voter:
             self._turn.messages += [(leader, Request(body)) for body in self._chosen(())[:1]]
-        for certificate in [unsaid for _, unsaid in self._unsaid if unsaid.kind is Kind.NULLIFY]:
-            failed = self._at(certificate.view)
-            silent = {n for n in range(len(self.committee.keys)) if not failed.given_up_by(n, self._checker)}
-            silent.discard(self.committee.leader(certificate.view))
+        for _, certificate in list(self._unsaid):
+            ended, led = self._at(certificate.view), self.committee.leader(certificate.view)
+            failed = certificate.kind is Kind.NULLIFY
+            others = set(range(len(self.committee.keys))) - {led} if failed else set()
+            silent = {voter for voter in others if not ended.given_up_by(voter, self._checker)}
             self._pass_on(certificate, sorted((silent | waited_for) - self._lost - {self._voter}))
 
     def _say_what_was_under_way(self, view: View) -> None:

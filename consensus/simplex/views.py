@@ -29,7 +29,7 @@ class View:
     late: bool = False
     """Whether it was given up here for want of time."""
     hint: int | None = None
-    """When its leader is told of what it may not know: a request, or that the view before has failed."""
+    """When its leader is told of what it may not know: a request, or how views before ended."""
     fill: int | None = None
     """When its leader proposes an empty block, having nothing else."""
     retry: int | None = None

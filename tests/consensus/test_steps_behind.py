@@ -7,7 +7,7 @@ from typing import TypeVar
 import pytest
 
 from consensus.simplex.core import Core, Timing, Turn
-from consensus.simplex.types import NOTHING, Ask, Certificate, Kind, Notice, Standing, Supply
+from consensus.simplex.types import NOTHING, Ask, Certificate, Kind, Notice, Request, Standing, Supply
 from consensus.simulator.liars import signed
 from consensus.simulator.world import World
 from tests.consensus.test_leaders import nullification
@@ -60,9 +60,30 @@ def test_who_may_not_have_the_votes_is_told_when_the_next_leader_is_half_late(
     core.submit([b"request"], 1000)
     due = 1000 + TIMING.proposal_ns // 2
     assert said(core.wake(due - 1), Notice) == []
-    assert [(to, notice.certificate) for to, notice in said(core.wake(due), Notice)] == [(to, failed) for to in readers]
+    turn = core.wake(due)
+    assert [(to, notice.certificate) for to, notice in said(turn, Notice)] == [(to, failed) for to in readers]
+    assert [to for to, _ in said(turn, Request)] == ([2] if ended != 2 else []), "what it is waited for with, if it is"
     assert said(core.wake(due + 1), Notice) == []
     assert [to for to, _ in said(core.wake(1000 + TIMING.notice_ns), Notice)] == [None], "all, as ever"
+
+
+def test_they_are_told_too_where_a_block_behind_the_failed_view_is_notarised() -> None:
+    """Votes for it may have been lent to the same few, and a leader of whom no proposal is due may lack both."""
+    world = World(3, nodes=7)
+    votes = [
+        signed(world.nodes[n].seal, world.committee, n, kind, view, digest)
+        for kind, view, digest in ((Kind.NULLIFY, 1, NOTHING), (Kind.NOTARIZE, 2, b"\x01" * 32))
+        for n in (0, 1, 2, 4, 5)
+    ]
+    failed, passed = (
+        Certificate(few[0].kind, 0, few[0].view, few[0].digest, tuple((vote.voter, vote.signature) for vote in few))
+        for few in (votes[:5], votes[5:])
+    )
+    core = world.nodes[5].core
+    told(core, failed, passed, now_ns=1000)
+    assert (core.view, world.committee.leader(3)) == (3, 3)
+    turn = core.wake(1000 + TIMING.proposal_ns // 2)
+    assert [(to, notice.certificate) for to, notice in said(turn, Notice)] == [(3, failed), (6, failed), (3, passed)]
 
 
 def test_a_late_vote_that_gives_a_failed_view_up_makes_nobody_say_again_that_it_has_failed() -> None:
